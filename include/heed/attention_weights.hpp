@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// attention_weights(): who attends to whom, for chosen rows and heads.
+#ifndef HEED_ATTENTION_WEIGHTS_HPP
+#define HEED_ATTENTION_WEIGHTS_HPP
+
+#include <concepts>
+#include <cstddef>
+#include <initializer_list>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include <heed/config.hpp>
+#include <heed/core/error.hpp>
+#include <heed/core/shape.hpp>
+#include <heed/core/spec.hpp>
+#include <heed/core/stored.hpp>
+#include <heed/reference/attention.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// What attention_weights is to show; no policies, because they say nothing about the attention itself.
+struct view_tag {};
+/// Made by rows().
+struct Rows : view_tag {
+  std::vector<Index> chosen;
+  explicit Rows(std::vector<Index> r) : chosen(std::move(r)) {}
+};
+/// Made by head().
+struct HeadsShown : view_tag {
+  std::vector<Index> chosen;
+  explicit HeadsShown(std::vector<Index> h) : chosen(std::move(h)) {}
+};
+
+/// Rows of q to show, in this order; all of them unless given.
+inline Rows rows(std::initializer_list<Index> r) { return Rows(std::vector<Index>(r)); }
+template <detail::integer_list R>
+Rows rows(const R& r) {
+  return Rows(detail::copy_list<Index>(r));
+}
+/// Rows [begin, end) of q.
+inline Rows rows(Index begin, Index end) {
+  std::vector<Index> list;
+  for (Index r = begin; r < end; ++r) list.push_back(r);
+  return Rows(std::move(list));
+}
+
+/// Query heads to show, in this order; all of them unless given.
+inline HeadsShown head(Index h) { return HeadsShown({h}); }
+inline HeadsShown head(std::initializer_list<Index> h) { return HeadsShown(std::vector<Index>(h)); }
+template <detail::integer_list R>
+HeadsShown head(const R& h) {
+  return HeadsShown(detail::copy_list<Index>(h));
+}
+
+namespace detail {
+
+template <class A>
+concept view = std::derived_from<std::remove_cvref_t<A>, view_tag>;
+
+/// The policies among the arguments as one spec.
+template <class A>
+decltype(auto) policy_part(A&& a) {
+  if constexpr (view<A>) {
+    return Spec<>(Pack<>{});
+  } else {
+    require_policy<A>();
+    return std::forward<A>(a);
+  }
+}
+
+template <class View, class A>
+void take_chosen(std::vector<Index>& list, bool& given, const A& argument) {
+  if constexpr (std::is_same_v<A, View>) {
+    list = argument.chosen;
+    given = true;
+  }
+}
+
+template <class View, class... A>
+std::vector<Index> chosen(Index all, const A&... arguments) {
+  static_assert((0 + ... + int(std::is_same_v<std::remove_cvref_t<A>, View>)) <= 1, "heed: rows and heads can be chosen once");
+  std::vector<Index> list;
+  bool given = false;
+  (take_chosen<View>(list, given, arguments), ...);
+  if (!given) {
+    for (Index n = 0; n < all; ++n) list.push_back(n);
+  }
+  return list;
+}
+
+inline void check_chosen(const char* name, const std::vector<Index>& list, Index count) {
+  for (const Index n : list) {
+    if (n < 0 || n >= count) fail(name, " ", n, " was chosen, there are ", count);
+  }
+}
+
+/// The sequence that a row of q belongs to: the last one that begins at or before it and is not empty.
+inline Index sequence_of(const Shape& shape, Index token) {
+  if (shape.query_offsets == nullptr) return 0;
+  Index low = 0, high = shape.sequences;
+  while (high - low > 1) {
+    const Index middle = low + (high - low) / 2;
+    (shape.query_offsets[middle] <= token ? low : high) = middle;
+  }
+  return low;
+}
+
+template <class Xpr>
+using read_in_place = std::conditional_t<is_direct<Xpr>, const Xpr&, const typename Xpr::PlainObject>;
+
+/// What weights are computed in: wider than single precision, since they are few and are looked at.
+template <class Scalar>
+struct WeightsType {
+  using type = Scalar;
+};
+template <>
+struct WeightsType<float> {
+  using type = double;
+};
+template <>
+struct WeightsType<Eigen::half> {
+  using type = float;
+};
+template <>
+struct WeightsType<Eigen::bfloat16> {
+  using type = float;
+};
+
+}  // namespace detail
+
+/// The weights with which the chosen rows of q attend to the keys, each in [0, 1], summing to 1 over the keys of a row and
+/// head (0 where a query sees no key), before dropout:
+///
+///     heed::attention_weights(q, k, heed::causal())                                       N x M
+///     heed::attention_weights(q, k, spec, heed::rows({4, 7}), heed::head(1))              2 x M
+///     heed::attention_weights(q, k, heed::heads(8, 2), heed::rows(0, 16))                 16 x 8·M, heads side by side
+///
+/// q is N x (H·d), k is M x (H_kv·d), any dense expressions; the arguments after them are the policies of attention() in any
+/// order, and at most one rows() and one head(). The result has one row for each chosen row and, for each chosen head, as
+/// many columns as the longest sequence has keys; columns count keys inside the row's own sequence, and those past its end
+/// are 0. Computed in double for float, in plain loops: O(rows · heads · M · d). Allocates the result. Throws what
+/// attention() throws, and std::invalid_argument for rows and heads that do not exist.
+template <class Q, class K, class... Arguments>
+Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weights(const Eigen::MatrixBase<Q>& q,
+                                                                                   const Eigen::MatrixBase<K>& k,
+                                                                                   Arguments&&... arguments) {
+  using Scalar = typename Q::Scalar;
+  using Wide = typename detail::WeightsType<Scalar>::type;
+  static_assert(std::is_same_v<Scalar, typename K::Scalar>, "heed: q and k have different scalars");
+
+  const auto bundle = spec(detail::policy_part(std::forward<Arguments>(arguments))...);
+  const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), k.rows(), k.cols());
+  const std::vector<Index> chosen_rows = detail::chosen<Rows>(shape.queries, arguments...);
+  const std::vector<Index> chosen_heads = detail::chosen<HeadsShown>(shape.heads, arguments...);
+  detail::check_chosen("row", chosen_rows, shape.queries);
+  detail::check_chosen("head", chosen_heads, shape.heads);
+
+  // Expressions are evaluated once, everything else is read where it lies.
+  const detail::read_in_place<Q> q_values(q.derived());
+  const detail::read_in_place<K> k_values(k.derived());
+  const Wide scale = bundle.template scale<Wide>(shape.d);
+  const Index row_count = static_cast<Index>(chosen_rows.size()), head_count = static_cast<Index>(chosen_heads.size());
+  Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic> weights(row_count, head_count * shape.longest);
+  weights.setConstant(Scalar(0));
+  std::vector<detail::Weight<Wide>> row;
+  for (Index n = 0; n < row_count; ++n) {
+    const Index token = chosen_rows[static_cast<std::size_t>(n)];
+    const Index sequence = detail::sequence_of(shape, token);
+    for (Index m = 0; m < head_count; ++m) {
+      const Place place = shape.place(sequence, chosen_heads[static_cast<std::size_t>(m)]);
+      const auto rules = bundle.template bind<Wide>(place);
+      detail::score_row(rules, shape, place, scale, token - place.query_begin, q_values, k_values, row);
+      detail::softmax_row(row);
+      for (const detail::Weight<Wide>& w : row) weights(n, m * shape.longest + w.key) = static_cast<Scalar>(w.value);
+    }
+  }
+  return weights;
+}
+
+}  // namespace heed::inline HEED_ABI
+
+#endif

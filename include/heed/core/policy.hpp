@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// What a policy is: a small value that derives from one of these tags, and thereby says which question it answers.
+#ifndef HEED_CORE_POLICY_HPP
+#define HEED_CORE_POLICY_HPP
+
+#include <concepts>
+#include <type_traits>
+
+#include <heed/config.hpp>
+
+namespace heed::inline HEED_ABI {
+
+/// Root of every policy.
+struct policy_tag {};
+/// Which pairs exist: causal, window, lengths, documents, dense_mask, mask_where and what `&`, `|`, `!` make of them.
+struct mask_tag : policy_tag {};
+/// A change of one score: softcap, alibi, bias, score_with.
+struct term_tag : policy_tag {};
+/// The factor of dot-product scores.
+struct scale_tag : policy_tag {};
+/// How heads lie in columns.
+struct layout_tag : policy_tag {};
+/// How sequences lie in rows.
+struct sequences_tag : policy_tag {};
+/// How a row of scores becomes weights.
+struct selection_tag : policy_tag {};
+/// Something more to write than the output.
+struct output_tag : policy_tag {};
+/// The output that a backward pass needs.
+struct save_tag : output_tag {};
+/// Who runs the tasks.
+struct executor_tag : policy_tag {};
+/// A bundle of policies.
+struct spec_tag : policy_tag {};
+
+template <class P>
+concept policy = std::derived_from<std::remove_cvref_t<P>, policy_tag>;
+template <class P>
+concept mask = std::derived_from<std::remove_cvref_t<P>, mask_tag>;
+template <class P>
+concept term = std::derived_from<std::remove_cvref_t<P>, term_tag>;
+template <class P>
+concept scale_policy = std::derived_from<std::remove_cvref_t<P>, scale_tag>;
+template <class P>
+concept layout = std::derived_from<std::remove_cvref_t<P>, layout_tag>;
+template <class P>
+concept sequence_layout = std::derived_from<std::remove_cvref_t<P>, sequences_tag>;
+template <class P>
+concept selection = std::derived_from<std::remove_cvref_t<P>, selection_tag>;
+template <class P>
+concept output = std::derived_from<std::remove_cvref_t<P>, output_tag>;
+template <class P>
+concept executor_policy = std::derived_from<std::remove_cvref_t<P>, executor_tag>;
+
+/// The order in which terms change a score, whatever the order of the arguments. A bound term names its own as
+/// `static constexpr int stage`; terms of one stage act in the order given.
+namespace stage {
+inline constexpr int softcap = 1;
+inline constexpr int position = 2;
+inline constexpr int bias = 3;
+inline constexpr int functor = 4;
+}  // namespace stage
+
+}  // namespace heed::inline HEED_ABI
+
+#endif

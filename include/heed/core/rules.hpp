@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// Rules: everything that a spec says about the pairs of one sequence and head. This is all that an engine asks.
+#ifndef HEED_CORE_RULES_HPP
+#define HEED_CORE_RULES_HPP
+
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+#include <heed/config.hpp>
+#include <heed/core/key_range.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+template <std::size_t I, class T>
+struct Leaf {
+  T value;
+};
+template <class Sequence, class... T>
+struct PackOf;
+template <std::size_t... I, class... T>
+struct PackOf<std::index_sequence<I...>, T...> : Leaf<I, T>... {};
+
+/// A tuple that is an aggregate, hence trivially copyable when its members are (std::tuple is not), and cheap to compile.
+template <class... T>
+using Pack = PackOf<std::make_index_sequence<sizeof...(T)>, T...>;
+
+template <std::size_t I, class T>
+HEED_INLINE constexpr T& get(Leaf<I, T>& leaf) {
+  return leaf.value;
+}
+template <std::size_t I, class T>
+HEED_INLINE constexpr const T& get(const Leaf<I, T>& leaf) {
+  return leaf.value;
+}
+
+/// The bound mask of a spec without masks.
+struct Everything {
+  Index keys;
+
+  HEED_INLINE constexpr bool visible(Position, Position) const { return true; }
+  HEED_INLINE constexpr KeyRange key_ranges(Index, Index, Index from) const { return clip(0, keys, from, keys); }
+  HEED_INLINE constexpr KeyRange full_ranges(Index, Index, Index from) const { return clip(0, keys, from, keys); }
+};
+
+/// One sequence and head: the intersection of its masks, and its terms in the order in which they act.
+/// Trivially copyable; points into the spec it was bound from, which must outlive it. To be copied, not assigned.
+/// T is the accumulator of the pass that asks.
+template <class T, class BoundMask, class... BoundTerms>
+struct Rules {
+  using scalar_type = T;
+  static constexpr bool has_mask = !std::is_same_v<BoundMask, Everything>;
+  static constexpr bool has_terms = sizeof...(BoundTerms) > 0;
+  /// A term may return -inf, which makes its pair invisible.
+  static constexpr bool may_hide = (false || ... || BoundTerms::may_hide);
+
+  Index keys;
+  BoundMask mask;
+  Pack<BoundTerms...> terms;
+
+  HEED_INLINE bool visible(Position i, Position j) const { return mask.visible(i, j); }
+  HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
+    return detail::key_ranges(mask, keys, i0, i1, from);
+  }
+  HEED_INLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
+    return detail::full_ranges(mask, keys, i0, i1, from);
+  }
+  /// The final score, in natural units, from the scaled one. S: float, double, any scalar, a dual number.
+  template <class S>
+  HEED_INLINE S score(S scaled, Position i, Position j) const {
+    return score_in_order(scaled, i, j, std::index_sequence_for<BoundTerms...>{});
+  }
+
+  template <class S, std::size_t... I>
+  HEED_INLINE S score_in_order(S s, Position i, Position j, std::index_sequence<I...>) const {
+    (void)i, (void)j;
+    ((s = detail::get<I>(terms)(s, i, j)), ...);
+    return s;
+  }
+};
+
+}  // namespace heed::inline HEED_ABI::detail
+
+#endif

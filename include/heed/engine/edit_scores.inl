@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// Score terms and masks applied to a stored tile of scores, on the way from the product to the weights.
+//
+// Pairs are tested first. Where all lanes see the key, the terms run over the whole pack in a loop that the compiler turns into
+// vectors; elsewhere they are called pair by pair, so that no functor is ever asked about an invisible pair or a lane without a
+// query. Local arrays stand between memory and the functors: nothing that a functor reads can alias them.
+
+/// log2 e: scores leave here in base 2.
+template <class T>
+inline constexpr T log2_e = T(1.4426950408889634074);
+
+/// Edits rows [0, keys) of one pack: scores[t * lanes + l] belongs to query i + l and key j + t. `queries` lanes hold a query;
+/// `full` says that all of them see every key.
+template <class T, class Rules>
+HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* scores, Index keys, Position i, Position j, int queries,
+                                          bool full) {
+  constexpr int width = Pack<T>::width;
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  const Rules rules = rules_in_memory;
+  for (Index t = 0; t < keys; ++t, ++j) {
+    T* row = scores + t * tile_lanes<T>;
+    T in[width], out[width];
+    for (int l = 0; l < width; ++l) in[l] = row[l];
+    if (full && queries == width) {
+      if constexpr (Rules::has_terms)
+        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * log2_e<T>;
+      else
+        for (int l = 0; l < width; ++l) out[l] = in[l];
+    } else if constexpr (!Rules::has_terms) {
+      if (queries == width) {
+        for (int l = 0; l < width; ++l) out[l] = rules.visible(i + l, j) ? in[l] : hidden;
+      } else {
+        for (int l = 0; l < width; ++l) out[l] = l < queries && (full || rules.visible(i + l, j)) ? in[l] : hidden;
+      }
+    } else {
+      std::int32_t seen[width];
+      std::int32_t all = 1;
+      if (queries == width) {
+        for (int l = 0; l < width; ++l) seen[l] = rules.visible(i + l, j) ? 1 : 0;
+      } else {
+        for (int l = 0; l < width; ++l) seen[l] = l < queries && (full || rules.visible(i + l, j)) ? 1 : 0;
+      }
+      for (int l = 0; l < width; ++l) all &= seen[l];
+      if (all != 0) {
+        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * log2_e<T>;
+      } else {
+        for (int l = 0; l < width; ++l) {
+          out[l] = hidden;
+          if (seen[l] != 0) out[l] = rules.score(in[l], i + l, j) * log2_e<T>;
+        }
+      }
+    }
+    for (int l = 0; l < width; ++l) row[l] = out[l];
+  }
+}
+
+/// Is every number of the block finite? Invisible pairs have weight 0, and 0 times infinity would not be 0.
+template <class T>
+HEED_NOINLINE bool values_finite(const KeyBlock<T>& block, Index d_v) {
+  Pack<T> probe = zero<T>();
+  T rest = T(0);
+  for (Index j = 0; j < block.keys; ++j) {
+    const T* row = block.v + j * block.v_row;
+    Index c = 0;
+    if (block.v_column == 1)
+      for (; c + Pack<T>::width <= d_v; c += Pack<T>::width) probe = multiply_add(load(row + c), zero<T>(), probe);
+    for (; c < d_v; ++c) rest += row[c * block.v_column] * T(0);
+  }
+  alignas(64) T lanes[Pack<T>::width];
+  store(lanes, probe);
+  for (int l = 0; l < Pack<T>::width; ++l) rest += lanes[l];
+  return rest == T(0);
+}
+
+/// The guarded mix: multiplies visible pairs only. `seen` holds the edited scores, -inf where a pair is invisible.
+template <class T>
+HEED_NOINLINE void mix_visible(const QueryTile<T>& tile, int lane, int lanes, const KeyBlock<T>& block, const T* seen) {
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  for (Index c = 0; c < tile.d_v; ++c)
+    for (int l = lane; l < lane + lanes; ++l) {
+      T total = T(0);
+      for (Index j = 0; j < block.keys; ++j)
+        if (seen[j * tile_lanes<T> + l] != hidden)
+          total += tile.weights[j * tile_lanes<T> + l] * block.v[j * block.v_row + c * block.v_column];
+      tile.output[c * tile_lanes<T> + l] += total;
+    }
+}

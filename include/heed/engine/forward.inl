@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT
+// The forward pass of a group of query tiles: walk the keys that its mask admits, block by block, with a running softmax.
+
+/// Tiles that share the keys prepared for them. Keys and values that do not lie row by row are copied block by block into
+/// scratch; one tile alone would not repay the copy.
+inline constexpr int tiles_per_group = 4;
+
+/// Bytes of scratch that one worker needs.
+template <class T>
+Index tiled_scratch(const ForwardProblem<T>& p) {
+  const bool prepared = p.k.column != 1 || p.v.column != 1;
+  const Index tiles = prepared ? tiles_per_group : 1;
+  const Index numbers = tiles * QueryTile<T>::size(p.shape.d, p.shape.d_v) + block_keys * tile_lanes<T> +
+                        (prepared ? block_keys * (p.shape.d + p.shape.d_v) : 0);
+  return numbers * static_cast<Index>(sizeof(T));
+}
+
+/// Query rows [begin, end) of a sequence, in `packs` packs of lanes.
+struct TileRows {
+  Index begin = 0, end = 0;
+  int packs = 0;
+};
+
+/// The rows of tile `index` of a sequence: packs are dealt out evenly, so that 13 packs make tiles of 4 3 3 3, not 4 4 4 1.
+template <class T>
+TileRows tile_of_sequence(Index queries, Index index) {
+  constexpr Index width = Pack<T>::width;
+  const Index packs = (queries + width - 1) / width;
+  const Index tiles = (packs + tile_packs - 1) / tile_packs;
+  if (index >= tiles) return {};
+  const Index first = packs * index / tiles, last = packs * (index + 1) / tiles;
+  return {first * width, last * width < queries ? last * width : queries, static_cast<int>(last - first)};
+}
+
+template <class T>
+HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>& q, const TileRows& rows, T factor) {
+  for (int v = 0; v < rows.packs; ++v) {
+    const Index i = rows.begin + v * Pack<T>::width;
+    const int count = static_cast<int>(rows.end - i < Pack<T>::width ? rows.end - i : Pack<T>::width);
+    rows_to_lanes(q.data + i * q.row, q.row, q.column, count, tile.d, factor, tile.query + v * Pack<T>::width,
+                  Index(tile_lanes<T>));
+  }
+}
+
+/// Divides by the sums and writes the rows; a row whose sum is 0 saw nothing and is 0, its log-sum-exp -inf.
+template <class T>
+HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, const Operand<T>& lse, const TileRows& rows) {
+  for (int v = 0; v < rows.packs; ++v) {
+    const int lane = v * Pack<T>::width;
+    const Index i = rows.begin + lane;
+    const int count = static_cast<int>(rows.end - i < Pack<T>::width ? rows.end - i : Pack<T>::width);
+    alignas(64) T factor[Pack<T>::width];
+    for (int l = 0; l < Pack<T>::width; ++l) factor[l] = tile.sum[lane + l] == T(0) ? T(0) : T(1) / tile.sum[lane + l];
+    lanes_to_rows(tile.output + lane, Index(tile_lanes<T>), factor, count, tile.d_v, out.data + i * out.row, out.row, out.column);
+    if (lse.data != nullptr)
+      for (int l = 0; l < count; ++l)
+        lse.data[(i + l) * lse.row] = tile.sum[lane + l] == T(0)
+                                          ? -std::numeric_limits<T>::infinity()
+                                          : (tile.maximum[lane + l] + std::log2(tile.sum[lane + l])) / log2_e<T>;
+  }
+}
+
+/// Keys of the next block of `left`: balanced, in whole register tiles.
+template <int packs>
+Index balanced_block(Index left) {
+  constexpr Index rows = tile_rows<packs>;
+  const Index blocks = (left + block_keys - 1) / block_keys;
+  const Index even = ((left + blocks - 1) / blocks + rows - 1) / rows * rows;
+  return even < left ? even : left;
+}
+
+template <int packs, class T>
+HEED_NOINLINE void attend_full(const QueryTile<T>& tile, int lane, const KeyBlock<T>& keys) {
+  for (Index j = 0; j < keys.keys;) {
+    const Index count = balanced_block<packs>(keys.keys - j);
+    attend_block<packs>(tile, lane, keys.from(j, count), keys.keys - j - count);
+    j += count;
+  }
+}
+
+/// Keys [j, j + keys) against the packs from `lane` on, with scores edited in between. Bit v of `full`: pack v sees every key.
+template <int packs, class T, class Rules>
+HEED_NOINLINE void attend_edited(const QueryTile<T>& tile, T* seen, int lane, const KeyBlock<T>& keys, const Rules& rules, Index i,
+                                 Index i_end, Index j, unsigned full) {
+  for (Index start = 0; start < keys.keys;) {
+    const Index count = balanced_block<packs>(keys.keys - start);
+    const KeyBlock<T> block = keys.from(start, count);
+    score_block<packs>(tile, lane, block);
+    bool hides = Rules::may_hide;
+    for (int v = 0; v < packs; ++v) {
+      const Index first = i + v * Pack<T>::width;
+      const int queries = static_cast<int>(i_end - first < Pack<T>::width ? i_end - first : Pack<T>::width);
+      const bool sees_all = ((full >> v) & 1u) != 0;
+      hides |= !sees_all;
+      if (Rules::has_terms || !sees_all)
+        edit_pack(rules, tile.weights + lane + v * Pack<T>::width, count, static_cast<Position>(first),
+                  static_cast<Position>(j + start), queries, sees_all);
+    }
+    if (hides && !values_finite(block, tile.d_v)) {
+      std::memcpy(seen, tile.weights, static_cast<std::size_t>(count * tile_lanes<T>) * sizeof(T));
+      weigh_rows<packs>(tile, lane, 0, count);
+      close_sums<packs>(tile, lane);
+      mix_visible(tile, lane, packs * Pack<T>::width, block, seen);
+    } else {
+      weigh_rows<packs>(tile, lane, 0, count);
+      close_sums<packs>(tile, lane);
+      mix_block<packs>(tile, lane, block);
+    }
+    start += count;
+  }
+}
+
+/// Stretches shorter than this are not worth a segment of their own: the pairs in them are tested instead.
+inline constexpr Index shortest_segment = 8;
+
+/// One tile against the keys of one head: the mask's ranges cut the keys into stretches in which each pack sees all, some or
+/// nothing, and only the packs between the first and the last that see something are computed.
+template <class T, class Rules>
+struct TileWalk {
+  const QueryTile<T>& tile;
+  T* seen;
+  const TileRows& rows;
+  const Rules& rules;
+  KeyBlock<T> keys;  // element 0 is key `origin` of the sequence
+  Index origin;
+
+  HEED_NOINLINE void run(Index begin, Index end) const {
+    for (Index from = begin; from < end;) {
+      KeyRange some = rules.key_ranges(rows.begin, rows.end, from);
+      if (some.empty() || some.begin >= end) return;
+      if (some.end > end) some.end = end;
+      const KeyRange full = rules.full_ranges(rows.begin, rows.end, some.begin);
+      if (!full.empty() && full.begin <= some.begin) {
+        from = full.end < some.end ? full.end : some.end;
+        attend_stretch(0, rows.packs, some.begin, from, ~0u);
+      } else {
+        from = !full.empty() && full.begin < some.end ? full.begin : some.end;
+        border(some.begin, from);
+      }
+    }
+  }
+
+ private:
+  /// Keys [begin, end) that some queries see and others do not.
+  void border(Index begin, Index end) const {
+    for (Index j = begin; j < end;) {
+      Index next = end, skip = end;
+      int first = rows.packs, last = 0;
+      unsigned full = 0;
+      for (int v = 0; v < rows.packs; ++v) {
+        const Index i0 = rows.begin + v * Pack<T>::width;
+        const Index i1 = i0 + Pack<T>::width < rows.end ? i0 + Pack<T>::width : rows.end;
+        const KeyRange some = rules.key_ranges(i0, i1, j);
+        if (some.empty() || some.begin >= end) continue;
+        if (some.begin < skip) skip = some.begin;
+        if (some.begin >= j + shortest_segment) {
+          if (some.begin < next) next = some.begin;
+          continue;
+        }
+        first = v < first ? v : first;
+        last = v;
+        const KeyRange all = rules.full_ranges(i0, i1, some.begin);
+        Index change = some.end;
+        if (!all.empty() && all.begin < change) {
+          if (all.begin <= j) {
+            full |= 1u << v;
+            change = all.end < change ? all.end : change;
+          } else {
+            change = all.begin;
+          }
+        }
+        if (change >= j + shortest_segment && change < next) next = change;
+        // A pack that stops being full inside the shortest segment is tested pair by pair in it.
+        if (change < j + shortest_segment && change < end) {
+          full &= ~(1u << v);
+          if (j + shortest_segment < next) next = j + shortest_segment;
+        }
+      }
+      if (skip > j) {
+        j = skip;  // nobody sees anything before; start again there
+        continue;
+      }
+      if (first <= last && first < rows.packs) attend_stretch(first, last + 1 - first, j, next, full >> first);
+      j = next;
+    }
+  }
+
+  HEED_NOINLINE void attend_stretch(int first, int packs, Index begin, Index end, unsigned full) const {
+    const KeyBlock<T> stretch = keys.from(begin - origin, end - begin);
+    const int lane = first * Pack<T>::width;
+    const unsigned all = (1u << packs) - 1u;
+    if (!Rules::has_terms && (full & all) == all) {
+      switch (packs) {
+        case 1: return attend_full<1>(tile, lane, stretch);
+        case 2: return attend_full<2>(tile, lane, stretch);
+        case 3: if constexpr (tile_packs >= 3) return attend_full<3>(tile, lane, stretch); else return;
+        default: if constexpr (tile_packs >= 4) return attend_full<4>(tile, lane, stretch); else return;
+      }
+    }
+    const Index i = rows.begin + lane;
+    switch (packs) {
+      case 1: return attend_edited<1>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
+      case 2: return attend_edited<2>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
+      case 3: if constexpr (tile_packs >= 3) return attend_edited<3>(tile, seen, lane, stretch, rules, i, rows.end, begin, full); else return;
+      default: if constexpr (tile_packs >= 4) return attend_edited<4>(tile, seen, lane, stretch, rules, i, rows.end, begin, full); else return;
+    }
+  }
+};
+
+/// dst[r][c] = src[r][c], rows contiguous in dst.
+template <class T>
+HEED_NOINLINE void gather_rows(const T* src, Index row, Index column, Index rows, Index columns, T* dst) {
+  Index r = 0;
+  if (row == 1) {
+    alignas(64) T one[Pack<T>::width];
+    store(one, broadcast(T(1)));
+    for (; r + Pack<T>::width <= rows; r += Pack<T>::width)
+      lanes_to_rows(src + r, column, one, Pack<T>::width, columns, dst + r * columns, columns, Index(1));
+  }
+  for (; r < rows; ++r)
+    for (Index c = 0; c < columns; ++c) dst[r * columns + c] = src[r * row + c * column];
+}
+
+/// The queries [i0, i1) in tiles [first_tile, last_tile) of one head: Spec binds masks and terms to the place.
+template <class T, class Spec>
+HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, Index sequence, Index head, Index first_tile,
+                                 int tiles, T* scratch) {
+  const Place place = p.shape.place(sequence, head);
+  const auto rules = spec.template bind<T>(place);
+  using Rules = std::remove_cvref_t<decltype(rules)>;
+  const Index d = p.shape.d, d_v = p.shape.d_v;
+  const Index key_head = head / (p.shape.heads / p.shape.key_heads);
+  const Operand<const T> q = p.q.at(place.query_begin, head * d);
+  const Operand<const T> k = p.k.at(place.key_begin, key_head * d);
+  const Operand<const T> v = p.v.at(place.key_begin, key_head * d_v);
+  const Operand<T> out = p.out.at(place.query_begin, head * d_v);
+  const Operand<T> lse = p.lse.data == nullptr ? p.lse : p.lse.at(place.query_begin, head);
+  const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
+
+  T* seen = scratch;
+  scratch += block_keys * tile_lanes<T>;
+  const bool gather_k = k.column != 1, gather_v = v.column != 1;
+  const Index tile_size = QueryTile<T>::size(d, d_v);
+  if (!gather_k && !gather_v) {
+    const KeyBlock<T> keys = {k.data, k.row, k.column, v.data, v.row, v.column, place.keys};
+    const QueryTile<T> tile(scratch, d, d_v);
+    for (int g = 0; g < tiles; ++g) {
+      const TileRows rows = tile_of_sequence<T>(place.queries, first_tile + g);
+      if (rows.packs == 0) return;
+      tile.start();
+      load_queries(tile, q, rows, factor);
+      TileWalk<T, Rules>{tile, seen, rows, rules, keys, 0}.run(0, place.keys);
+      store_rows(tile, out, lse, rows);
+    }
+    return;
+  }
+
+  TileRows rows[tiles_per_group];
+  int count = 0;
+  for (; count < tiles; ++count) {
+    rows[count] = tile_of_sequence<T>(place.queries, first_tile + count);
+    if (rows[count].packs == 0) break;
+    const QueryTile<T> tile(scratch + count * tile_size, d, d_v);
+    tile.start();
+    load_queries(tile, q, rows[count], factor);
+  }
+  if (count == 0) return;
+  T* gathered_k = scratch + tiles_per_group * tile_size;
+  T* gathered_v = gathered_k + block_keys * d;
+  for (Index from = 0; from < place.keys;) {
+    const KeyRange some = rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
+    if (some.empty()) break;
+    const Index keys = balanced_block<tile_packs>(some.size());
+    KeyBlock<T> block = {k.data + some.begin * k.row, k.row, k.column, v.data + some.begin * v.row, v.row, v.column, keys};
+    if (gather_k) {
+      gather_rows(block.k, k.row, k.column, keys, d, gathered_k);
+      block.k = gathered_k;
+      block.k_row = d;
+      block.k_column = 1;
+    }
+    if (gather_v) {
+      gather_rows(block.v, v.row, v.column, keys, d_v, gathered_v);
+      block.v = gathered_v;
+      block.v_row = d_v;
+      block.v_column = 1;
+    }
+    for (int g = 0; g < count; ++g) {
+      const QueryTile<T> tile(scratch + g * tile_size, d, d_v);
+      TileWalk<T, Rules>{tile, seen, rows[g], rules, block, some.begin}.run(some.begin, some.begin + keys);
+    }
+    from = some.begin + keys;
+  }
+  for (int g = 0; g < count; ++g) store_rows(QueryTile<T>(scratch + g * tile_size, d, d_v), out, lse, rows[g]);
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT
+// Everything that is compiled once per instruction set, in order. No guard: engine/instruction_sets.hpp includes it for each.
+
+#include <heed/lanes/pack.inl>
+#include <heed/lanes/exp2.inl>
+#include <heed/lanes/transpose.inl>
+#include <heed/lanes/register_tile.inl>
+#include <heed/lanes/dot_tile.inl>
+#include <heed/engine/query_tile.inl>
+#include <heed/engine/edit_scores.inl>
+#include <heed/engine/forward.inl>
+#include <heed/engine/tasks.inl>
+#include <heed/engine/streamed.inl>

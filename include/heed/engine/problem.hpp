@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// A forward problem as the engine takes it: strided views, a checked shape, a scale.
+#ifndef HEED_ENGINE_PROBLEM_HPP
+#define HEED_ENGINE_PROBLEM_HPP
+
+#include <heed/core/operand.hpp>
+#include <heed/core/shape.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// q, k, v and out in the layout of Shape; lse is queries × heads, or has no data.
+template <class T>
+struct ForwardProblem {
+  Shape shape;
+  T scale;
+  Operand<const T> q, k, v;
+  Operand<T> out, lse;
+};
+
+/// Tiles of one sequence take consecutive slots from begin / lanes + sequence on: room for all without counting them first.
+inline Index first_slot(const Shape& shape, Index sequence, Index lanes) {
+  return shape.query_offsets == nullptr ? 0 : shape.query_offsets[sequence] / lanes + sequence;
+}
+
+/// Number of slots; some stay empty.
+inline Index slot_count(const Shape& shape, Index lanes) { return shape.queries / lanes + shape.sequences; }
+
+/// The sequence that owns a slot.
+inline Index sequence_of_slot(const Shape& shape, Index slot, Index lanes) {
+  Index low = 0, high = shape.sequences;
+  while (high - low > 1) {
+    const Index middle = (low + high) / 2;
+    if (first_slot(shape, middle, lanes) <= slot)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+}  // namespace heed::inline HEED_ABI::detail
+
+#endif

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+// One tile of queries and its running softmax: scores of a block of keys, their weights, the mix of the values.
+// Knows nothing of masks or score functions; forward.inl edits the scores in between where there are any.
+
+/// Queries in a full tile, and the distance between rows of every array of a tile.
+template <class T>
+inline constexpr int tile_lanes = tile_packs * Pack<T>::width;
+
+/// Keys in a block: its weights stay in the first-level cache's neighbourhood, and sums start afresh at each block, so that
+/// rounding grows with the number of blocks and not of keys.
+inline constexpr Index block_keys = 96;
+
+/// A score may exceed the running maximum by this much (a factor of 2^8 in its weight) before the maximum is raised. The final
+/// division by the sum makes the slack exact.
+template <class T>
+inline constexpr T slack = T(8);
+
+/// Asks for the cache lines of rows to come: in a matrix of many heads each row lies in another page, where no hardware prefetcher
+/// looks.
+template <class T>
+HEED_INLINE void prefetch_rows(const T* p, Index row, Index rows, Index columns) {
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < columns; c += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(p + r * row + c, 0, 2);
+}
+
+/// The state of a tile. Arrays are [row][query lane]; scores are in base 2.
+template <class T>
+struct QueryTile {
+  T* query;      // [d][lanes], times scale (and log2 e unless scores are edited in natural units)
+  T* output;     // [d_v][lanes], Σ weight · value
+  T* weights;    // [block_keys][lanes], scores that become weights
+  T* maximum;    // [lanes], what is subtracted from the scores; lowest finite number before the first key
+  T* sum;        // [lanes], Σ weight of the blocks done
+  T* block_sum;  // [lanes], of this block
+  Index d, d_v;
+
+  static Index size(Index d, Index d_v) { return (d + d_v + block_keys + 3) * tile_lanes<T>; }
+
+  QueryTile(T* memory, Index columns, Index value_columns) : d(columns), d_v(value_columns) {
+    query = memory;
+    output = query + d * tile_lanes<T>;
+    weights = output + d_v * tile_lanes<T>;
+    maximum = weights + block_keys * tile_lanes<T>;
+    sum = maximum + tile_lanes<T>;
+    block_sum = sum + tile_lanes<T>;
+  }
+
+  HEED_NOINLINE void start() const {
+    const Index end = d_v * tile_lanes<T>;
+    for (Index t = 0; t < end; t += Pack<T>::width) store(output + t, zero<T>());
+    for (Index t = 0; t < tile_lanes<T>; t += Pack<T>::width) {
+      store(maximum + t, broadcast(-std::numeric_limits<T>::max()));
+      store(sum + t, zero<T>());
+      store(block_sum + t, zero<T>());
+    }
+  }
+};
+
+/// A stretch of keys and values, read through strides.
+template <class T>
+struct KeyBlock {
+  const T* k;
+  Index k_row, k_column;
+  const T* v;
+  Index v_row, v_column;
+  Index keys;
+
+  KeyBlock from(Index j, Index count) const {
+    return {k + j * k_row, k_row, k_column, v + j * v_row, v_row, v_column, count};
+  }
+};
+
+/// Raises the maximum of every lane in which some of `rows` scores exceeds it by more than 3 (8 is what calls for raising; a lower
+/// bar here keeps scores just under 8 from calling again and again), and rescales all that was weighed with the old one: output,
+/// sums, the `earlier` weights of this block. Rare, hence out of line.
+template <int packs, class T>
+HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* scores, Index rows, Index earlier) {
+  constexpr int lanes = tile_lanes<T>;
+  constexpr int width = Pack<T>::width;
+  for (int v = 0; v < packs; ++v) {
+    const int at = lane + v * width;
+    const Pack<T> old = load(tile.maximum + at);
+    Pack<T> top = old;
+    for (Index c = 0; c < rows; ++c) top = max_or_second(load(scores + c * lanes + v * width), top);
+    alignas(64) T before[width], after[width], factors[width];
+    store(before, old);
+    store(after, top);
+    bool weighed = false;
+    for (int l = 0; l < width; ++l) {
+      if (!(after[l] > before[l] + T(3))) after[l] = before[l];
+      weighed |= before[l] != -std::numeric_limits<T>::max();
+    }
+    store(tile.maximum + at, load(after));
+    if (!weighed) continue;  // nothing to rescale yet
+    // The lowest number minus a great one is -inf, and its power 0. Lanes that stay are multiplied by exactly 1.
+    store(factors, exp2(old - load(after)));
+    for (int l = 0; l < width; ++l)
+      if (after[l] == before[l]) factors[l] = T(1);
+    const Pack<T> factor = load(factors);
+    store(tile.sum + at, load(tile.sum + at) * factor);
+    store(tile.block_sum + at, load(tile.block_sum + at) * factor);
+    for (Index c = 0; c < earlier; ++c) {
+      T* w = tile.weights + c * lanes + at;
+      store(w, load(w) * factor);
+    }
+    for (Index c = 0; c < tile.d_v; ++c) {
+      T* o = tile.output + c * lanes + at;
+      store(o, load(o) * factor);
+    }
+  }
+}
+
+/// Turns stored scores into weights: rows [begin, end) of the block.
+template <int packs, class T>
+HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, Index end) {
+  constexpr int lanes = tile_lanes<T>;
+  constexpr int width = Pack<T>::width;
+  T* scores = tile.weights + begin * lanes + lane;
+  bool raise = false;
+  for (int v = 0; v < packs; ++v) {
+    Pack<T> top = load(scores + v * width);
+    for (Index c = 1; c < end - begin; ++c) top = max_or_second(top, load(scores + c * lanes + v * width));
+    raise |= any_greater(top, load(tile.maximum + lane + v * width) + broadcast(slack<T>));
+  }
+  if (raise) raise_maximum<packs>(tile, lane, scores, end - begin, begin);
+  for (int v = 0; v < packs; ++v) {
+    const int at = lane + v * width;
+    const Pack<T> base = load(tile.maximum + at);
+    Pack<T> total = zero<T>();
+    for (Index c = 0; c < end - begin; ++c) {
+      T* s = scores + c * lanes + v * width;
+      const Pack<T> w = exp2(load(s) - base);
+      store(s, w);
+      total = total + w;
+    }
+    store(tile.block_sum + at, load(tile.block_sum + at) + total);
+  }
+}
+
+/// Scores of a register tile of keys, weighed before they leave the registers: row `row` of the block onwards.
+///
+/// The products start from minus the maximum, which saves the subtraction. Weights are judged by their sum after the fact, which
+/// saves the comparison of every score: too great a sum means that some score exceeded the maximum by too much, and then
+/// (rarely) the scores are computed once more and the maximum raised.
+template <int rows, int packs, class T>
+HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column, Index row) {
+  constexpr int lanes = tile_lanes<T>;
+  constexpr int width = Pack<T>::width;
+  Pack<T> acc[rows][packs];
+#pragma GCC unroll 4
+  for (int v = 0; v < packs; ++v) {
+    const Pack<T> start = zero<T>() - load(tile.maximum + lane + v * width);
+#pragma GCC unroll 16
+    for (int c = 0; c < rows; ++c) acc[c][v] = start;
+  }
+  multiply_onto(acc, k, k_row, k_column, tile.query + lane, lanes, tile.d);
+  T* out = tile.weights + row * lanes + lane;
+  bool raise = false;
+  Pack<T> total[packs];
+#pragma GCC unroll 4
+  for (int v = 0; v < packs; ++v) {
+    total[v] = zero<T>();
+#pragma GCC unroll 16
+    for (int c = 0; c < rows; ++c) {
+      const Pack<T> w = exp2(acc[c][v]);
+      store(out + c * lanes + v * width, w);
+      total[v] = total[v] + w;
+    }
+    raise |= any_greater(total[v], broadcast(T(256)));
+  }
+  if (__builtin_expect(raise, 0)) {
+    product<rows, packs, false>(k, k_row, k_column, tile.query + lane, Index(lanes), tile.d, out, Index(lanes));
+    raise_maximum<packs>(tile, lane, out, Index(rows), row);
+    weigh_rows<packs>(tile, lane, row, row + rows);
+    return;
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < packs; ++v) {
+    T* sum = tile.block_sum + lane + v * width;
+    store(sum, load(sum) + total[v]);
+  }
+}
+
+/// scores[key][lane] = (K Qᵀ)[key][lane], stored.
+template <int packs, class T>
+HEED_INLINE void score_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block) {
+  product_rows<packs, false>(block.keys, block.k, block.k_row, block.k_column, tile.query + lane, Index(tile_lanes<T>), tile.d,
+                             tile.weights + lane, Index(tile_lanes<T>));
+}
+
+/// Closes a block: adds its sum, and its share Vᵀ P of the output.
+template <int packs, class T>
+HEED_INLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block) {
+  product_rows<packs, true>(tile.d_v, block.v, block.v_column, block.v_row, tile.weights + lane, Index(tile_lanes<T>), block.keys,
+                            tile.output + lane, Index(tile_lanes<T>));
+}
+
+template <int packs, class T>
+HEED_INLINE void close_sums(const QueryTile<T>& tile, int lane) {
+  for (int v = 0; v < packs; ++v) {
+    const int at = lane + v * Pack<T>::width;
+    store(tile.sum + at, load(tile.sum + at) + load(tile.block_sum + at));
+    store(tile.block_sum + at, zero<T>());
+  }
+}
+
+/// A block of at most block_keys keys that every query of the packs sees, with nothing to edit. `ahead` keys follow it in memory.
+template <int packs, class T>
+HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block, Index ahead) {
+  constexpr Index rows = tile_rows<packs>;
+  constexpr Index lanes = tile_lanes<T>;
+  Index row = 0;
+  const auto stored = [&](Index end) {
+    product_rows<packs, false>(end - row, block.k + row * block.k_row, block.k_row, block.k_column, tile.query + lane, lanes, tile.d,
+                               tile.weights + row * lanes + lane, lanes);
+    weigh_rows<packs>(tile, lane, row, end);
+    row = end;
+  };
+  // The first scores of a tile always raise the maximum: no use weighing them before.
+  if (tile.maximum[lane] == -std::numeric_limits<T>::max()) stored(rows < block.keys ? rows : block.keys);
+  for (; row + rows <= block.keys; row += rows) {
+#ifndef HEED_NOPF
+    prefetch_rows(block.k + (row + rows) * block.k_row, block.k_row, block.keys + ahead - row - rows < rows ? block.keys + ahead - row - rows : rows, tile.d);
+    prefetch_rows(block.v + row * block.v_row, block.v_row, rows, tile.d_v);
+#endif
+    weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column, row);
+  }
+  if (row < block.keys) stored(block.keys);
+  close_sums<packs>(tile, lane);
+  mix_block<packs>(tile, lane, block);
+}

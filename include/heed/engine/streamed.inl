@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+// Few queries against many keys (decoding): memory-bound, so keys and values are streamed once, for all heads together.
+//
+// The head dimension lies in lanes. Keys are cut into pieces of fixed size, one task each, whose partial results are merged in
+// order; inside a piece, blocks of a few keys are visited by all key heads before the next block, so that rows which hold many
+// heads side by side are read from end to end.
+
+inline constexpr Index piece_keys = 4096;
+inline constexpr Index streamed_keys = 32;
+
+/// Numbers of one partial result: maximum, sums by lane, output.
+template <class T>
+Index partial_size(const Shape& shape) {
+  return Pack<T>::width * 2 + (shape.d_v + Pack<T>::width - 1) / Pack<T>::width * Pack<T>::width;
+}
+
+template <class T>
+struct Partial {
+  T* maximum;  // one number
+  T* sum;      // [width], one share of the sum a lane
+  T* output;   // [d_v]
+
+  explicit Partial(T* memory) : maximum(memory), sum(memory + Pack<T>::width), output(memory + 2 * Pack<T>::width) {}
+};
+
+inline Index first_piece(const Shape& shape, Index sequence) {
+  return shape.key_offsets == nullptr ? 0 : shape.key_offsets[sequence] / piece_keys + sequence;
+}
+
+template <class T>
+Index streamed_tasks(const ForwardProblem<T>& p) {
+  if (p.shape.query_offsets == nullptr) return is_streamed(p, p.shape.queries) ? p.shape.keys / piece_keys + 1 : 0;
+  for (Index s = 0; s < p.shape.sequences; ++s)
+    if (is_streamed(p, p.shape.place(s, 0).queries)) return p.shape.keys / piece_keys + p.shape.sequences;
+  return 0;
+}
+
+/// Bytes for the partial results of all pieces. A streamed sequence has at most streamed_rows rows a key head.
+template <class T>
+Index partial_scratch(const ForwardProblem<T>& p) {
+  return streamed_tasks(p) * p.shape.key_heads * streamed_rows * partial_size<T>(p.shape) * static_cast<Index>(sizeof(T));
+}
+
+/// Bytes of one worker's scratch.
+template <class T>
+Index streamed_scratch(const ForwardProblem<T>& p) {
+  return (p.shape.key_heads * streamed_rows * p.shape.d + 2 * streamed_rows * streamed_keys +
+          streamed_keys * (p.shape.d + p.shape.d_v)) *
+         static_cast<Index>(sizeof(T));
+}
+
+template <class T>
+Index forward_scratch(const ForwardProblem<T>& p) {
+  const Index tiled = tiled_tasks(p) > 0 ? tiled_scratch(p) : 0;
+  const Index streamed = streamed_tasks(p) > 0 ? streamed_scratch(p) : 0;
+  return tiled > streamed ? tiled : streamed;
+}
+
+/// Applies terms and masks to one row of scores: query i, keys j … j + count - 1 in lanes. Pairs first, as for tiles.
+template <class T, class Rules>
+HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores, Index count, Position i, Position j, bool full) {
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  constexpr int width = Pack<T>::width;
+  const Rules rules = rules_in_memory;
+  for (Index t = 0; t < count; t += width) {
+    const int lanes = static_cast<int>(count - t < width ? count - t : width);
+    const Position first = j + static_cast<Position>(t);
+    T in[width], out[width];
+    for (int l = 0; l < width; ++l) in[l] = scores[t + l];
+    std::int32_t seen[width];
+    std::int32_t all = 1;
+    if (lanes == width) {
+      for (int l = 0; l < width; ++l) seen[l] = full || rules.visible(i, first + l) ? 1 : 0;
+    } else {
+      for (int l = 0; l < width; ++l) seen[l] = l < lanes && (full || rules.visible(i, first + l)) ? 1 : 0;
+    }
+    for (int l = 0; l < width; ++l) all &= seen[l];
+    if constexpr (Rules::has_terms) {
+      if (all != 0) {
+        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i, first + l) * log2_e<T>;
+      } else {
+        for (int l = 0; l < width; ++l) {
+          out[l] = hidden;
+          if (seen[l] != 0) out[l] = rules.score(in[l], i, first + l) * log2_e<T>;
+        }
+      }
+    } else {
+      for (int l = 0; l < width; ++l) out[l] = seen[l] != 0 ? in[l] : hidden;
+    }
+    for (int l = 0; l < width; ++l) scores[t + l] = out[l];
+  }
+}
+
+/// Turns `streamed_keys` scores into weights and updates the row's maximum, sum and output.
+template <class T>
+HEED_NOINLINE void weigh_row(const Partial<T>& row, T* scores, Index d_v) {
+  constexpr int width = Pack<T>::width;
+  Pack<T> top = broadcast(*row.maximum);
+  for (Index t = 0; t < streamed_keys; t += width) top = max_or_second(load(scores + t), top);
+  if (any_greater(top, broadcast(*row.maximum + slack<T>))) {
+    alignas(64) T lanes[width];
+    store(lanes, top);
+    T most = *row.maximum;
+    for (int l = 0; l < width; ++l) most = lanes[l] > most ? lanes[l] : most;
+    const Pack<T> factor = exp2(broadcast(*row.maximum - most));
+    *row.maximum = most;
+    store(row.sum, load(row.sum) * factor);
+    for (Index c = 0; c < d_v; c += width) store(row.output + c, load(row.output + c) * factor);
+  }
+  const Pack<T> base = broadcast(*row.maximum);
+  Pack<T> total = zero<T>();
+  for (Index t = 0; t < streamed_keys; t += width) {
+    const Pack<T> w = exp2(load(scores + t) - base);
+    store(scores + t, w);
+    total = total + w;
+  }
+  store(row.sum, load(row.sum) + total);
+}
+
+/// output[r][c] += Σ_j weights[r][j] · v[j][c]; v's rows are contiguous.
+template <class T>
+HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_row, Index keys, Index d_v, T* output, Index output_row) {
+  constexpr int width = Pack<T>::width;
+  Index c = 0;
+  if constexpr (tile_packs >= 4)
+    for (; c + 4 * width <= d_v; c += 4 * width)
+      product_rows<4, true>(rows, weights, streamed_keys, Index(1), v + c, v_row, keys, output + c, output_row);
+  for (; c + 2 * width <= d_v; c += 2 * width)
+    product_rows<2, true>(rows, weights, streamed_keys, Index(1), v + c, v_row, keys, output + c, output_row);
+  for (; c + width <= d_v; c += width)
+    product_rows<1, true>(rows, weights, streamed_keys, Index(1), v + c, v_row, keys, output + c, output_row);
+  for (; c < d_v; ++c)
+    for (Index r = 0; r < rows; ++r) {
+      T total = T(0);
+      for (Index j = 0; j < keys; ++j) total += weights[r * streamed_keys + j] * v[j * v_row + c];
+      output[r * output_row + c] += total;
+    }
+}
+
+/// Task t: one piece of keys of one sequence, all heads.
+template <class T, class Spec>
+HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, Index t, T* scratch, T* partials) {
+  using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
+  constexpr int width = Pack<T>::width;
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  const Shape& shape = p.shape;
+  Index sequence = 0;
+  for (Index low = 0, high = shape.sequences; high - low > 1;) {
+    const Index middle = (low + high) / 2;
+    (first_piece(shape, middle) <= t ? low : high) = middle;
+    sequence = low;
+  }
+  const Place place = shape.place(sequence, 0);
+  const Index piece = t - first_piece(shape, sequence);
+  const Index begin = piece * piece_keys;
+  if (!is_streamed(p, place.queries) || (begin >= place.keys && piece > 0)) return;
+  const Index end = begin + piece_keys < place.keys ? begin + piece_keys : place.keys;
+  const Index d = shape.d, d_v = shape.d_v, n = place.queries;
+  const Index group = shape.heads / shape.key_heads, rows = group * n;
+  const Index size = partial_size<T>(shape);
+  T* states = partials + t * shape.key_heads * streamed_rows * size;
+  for (Index r = 0; r < shape.heads * n; ++r) {
+    for (Index c = 0; c < size; c += width) store(states + r * size + c, zero<T>());
+    *Partial<T>(states + r * size).maximum = -std::numeric_limits<T>::max();
+  }
+
+  T* queries = scratch;  // [head · n + i][d]
+  T* scores = queries + shape.key_heads * streamed_rows * d;
+  T* seen = scores + streamed_rows * streamed_keys;
+  T* gathered_k = seen + streamed_rows * streamed_keys;
+  T* gathered_v = gathered_k + streamed_keys * d;
+  const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
+  for (Index h = 0; h < shape.heads; ++h)
+    for (Index i = 0; i < n; ++i)
+      for (Index c = 0; c < d; ++c)
+        queries[(h * n + i) * d + c] = factor * p.q.data[(place.query_begin + i) * p.q.row + (h * d + c) * p.q.column];
+
+  const Index key_columns = shape.key_heads * d, value_columns = shape.key_heads * d_v;
+  for (Index j = begin; j < end; j += streamed_keys) {
+    const Index keys = end - j < streamed_keys ? end - j : streamed_keys;
+    for (Index kh = 0; kh < shape.key_heads; ++kh) {
+      // Which heads see anything here, and whether all of them see all.
+      bool any = true, all = true;
+      if constexpr (Rules::has_mask) {
+        any = false;
+        for (Index g = 0; g < group; ++g) {
+          const Rules rules = spec.template bind<T>(shape.place(sequence, kh * group + g));
+          const KeyRange some = rules.key_ranges(0, n, j);
+          any |= !some.empty() && some.begin < j + keys;
+          const KeyRange full = rules.full_ranges(0, n, j);
+          all &= !full.empty() && full.begin <= j && full.end >= j + keys;
+        }
+      }
+      if (!any) continue;
+      Operand<const T> k = p.k.at(place.key_begin + j, kh * d);
+      Operand<const T> v = p.v.at(place.key_begin + j, kh * d_v);
+      // The next block, a share of its whole rows with every head.
+      if (j + 2 * streamed_keys <= end && k.column == 1 && v.column == 1)
+        for (Index r = streamed_keys * kh / shape.key_heads; r < streamed_keys * (kh + 1) / shape.key_heads; ++r) {
+          prefetch_rows(p.k.at(place.key_begin + j + streamed_keys + r, 0).data, Index(0), Index(1), key_columns);
+          prefetch_rows(p.v.at(place.key_begin + j + streamed_keys + r, 0).data, Index(0), Index(1), value_columns);
+        }
+      if (k.column != 1) {
+        gather_rows(k.data, k.row, k.column, keys, d, gathered_k);
+        k = {gathered_k, d, 1};
+      }
+      if (v.column != 1) {
+        gather_rows(v.data, v.row, v.column, keys, d_v, gathered_v);
+        v = {gathered_v, d_v, 1};
+      }
+      const Index first = kh * rows;
+      dot_rows(rows, queries + first * d, d, k.data, k.row, keys, d, scores, streamed_keys);
+      if (keys < streamed_keys)
+        for (Index r = 0; r < rows; ++r)
+          for (Index c = keys; c < streamed_keys; ++c) scores[r * streamed_keys + c] = hidden;
+      if (Rules::has_terms || !all)
+        for (Index g = 0; g < group; ++g) {
+          const Rules rules = spec.template bind<T>(shape.place(sequence, kh * group + g));
+          for (Index i = 0; i < n; ++i)
+            edit_row(rules, scores + (g * n + i) * streamed_keys, keys, static_cast<Position>(i), static_cast<Position>(j), all);
+        }
+      const bool hides = Rules::may_hide || !all;
+      const bool guarded = hides && !values_finite(KeyBlock<T>{nullptr, 0, 0, v.data, v.row, v.column, keys}, d_v);
+      if (guarded)
+        std::memcpy(seen, scores, static_cast<std::size_t>(rows * streamed_keys) * sizeof(T));
+      for (Index r = 0; r < rows; ++r) weigh_row(Partial<T>(states + (first + r) * size), scores + r * streamed_keys, d_v);
+      T* output = Partial<T>(states + first * size).output;
+      if (!guarded) {
+        mix_rows(rows, scores, v.data, v.row, keys, d_v, output, size);
+      } else {
+        for (Index r = 0; r < rows; ++r)
+          for (Index c = 0; c < d_v; ++c)
+            for (Index u = 0; u < keys; ++u)
+              if (seen[r * streamed_keys + u] != hidden)
+                output[r * size + c] += scores[r * streamed_keys + u] * v.data[u * v.row + c];
+      }
+    }
+  }
+}
+
+/// Merges the pieces of one sequence, in order, and writes its rows.
+template <class T>
+HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, T* partials) {
+  const Shape& shape = p.shape;
+  const Place place = shape.place(sequence, 0);
+  if (!is_streamed(p, place.queries)) return;
+  const Index n = place.queries, size = partial_size<T>(shape), d_v = shape.d_v;
+  const Index pieces = place.keys == 0 ? 1 : (place.keys + piece_keys - 1) / piece_keys;
+  const Index stride = shape.key_heads * streamed_rows * size;
+  T* first = partials + first_piece(shape, sequence) * stride;
+  for (Index h = 0; h < shape.heads; ++h)
+    for (Index i = 0; i < n; ++i) {
+      const Partial<T> total(first + (h * n + i) * size);
+      for (Index piece = 1; piece < pieces; ++piece) {
+        const Partial<T> next(first + piece * stride + (h * n + i) * size);
+        const T most = *next.maximum > *total.maximum ? *next.maximum : *total.maximum;
+        const Pack<T> a = exp2(broadcast(*total.maximum - most)), b = exp2(broadcast(*next.maximum - most));
+        *total.maximum = most;
+        store(total.sum, load(total.sum) * a + load(next.sum) * b);
+        for (Index c = 0; c < d_v; c += Pack<T>::width)
+          store(total.output + c, load(total.output + c) * a + load(next.output + c) * b);
+      }
+      T sum = T(0);
+      for (int l = 0; l < Pack<T>::width; ++l) sum += total.sum[l];
+      const T inverse = sum == T(0) ? T(0) : T(1) / sum;
+      const Index row = place.query_begin + i;
+      for (Index c = 0; c < d_v; ++c) p.out.data[row * p.out.row + (h * d_v + c) * p.out.column] = total.output[c] * inverse;
+      if (p.lse.data != nullptr)
+        p.lse.data[row * p.lse.row + h * p.lse.column] =
+            sum == T(0) ? -std::numeric_limits<T>::infinity() : (*total.maximum + std::log2(sum)) / log2_e<T>;
+    }
+}

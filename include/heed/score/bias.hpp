@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// bias(b): a matrix is added to the scores.
+#ifndef HEED_SCORE_BIAS_HPP
+#define HEED_SCORE_BIAS_HPP
+
+#include <type_traits>
+#include <utility>
+
+#include <heed/config.hpp>
+#include <heed/core/policy.hpp>
+#include <heed/core/shape.hpp>
+#include <heed/core/stored.hpp>
+#include <heed/mask/dense.hpp>
+
+namespace heed::inline HEED_ABI {
+
+namespace detail {
+
+template <class Scalar>
+struct BoundBias {
+  static constexpr int stage = heed::stage::bias;
+  static constexpr bool may_hide = true;
+  const Scalar* data;
+  Index row_stride, col_stride;
+
+  template <class S>
+  HEED_INLINE S operator()(S s, Position i, Position j) const {
+    return s + static_cast<S>(data[i * row_stride + j * col_stride]);
+  }
+};
+
+}  // namespace detail
+
+/// The policy made by bias().
+template <class Matrix>
+class Bias : public term_tag {
+ public:
+  explicit Bias(Matrix matrix) : matrix_(std::move(matrix)) {}
+
+  void check(const Shape& shape) const { detail::check_pairs("bias", matrix_.view(), shape, true); }
+  auto bind(const Place& place) const {
+    const auto m = detail::pairs_of(matrix_.view(), place);
+    return detail::BoundBias<std::remove_cvref_t<decltype(*m.data)>>{m.data, m.row_stride, m.col_stride};
+  }
+
+ private:
+  Matrix matrix_;
+};
+
+/// s_ij <- s_ij + b_ij, after scale and softcap (1706.03762's mask, 1910.10683's relative bias). b is
+/// - N x M, shared by all heads, or N x (H·M) with the heads side by side, M columns each;
+/// - 1 x M or 1 x (H·M): the same for every query;
+/// - N x 1: the same for every key (it moves the log-sum-exp alone).
+/// With several sequences N counts all rows of q, and columns count keys inside the sequence: as many for each head as the
+/// longest sequence has keys. -inf hides the pair. Any dense expression of any scalar: plain lvalues are referred to,
+/// rvalues owned, views kept as views. Other shapes are an std::invalid_argument.
+template <class B>
+auto bias(B&& b) {
+  auto matrix = detail::store_matrix(std::forward<B>(b));
+  return Bias<decltype(matrix)>(std::move(matrix));
+}
+
+}  // namespace heed::inline HEED_ABI
+
+#endif
