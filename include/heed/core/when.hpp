@@ -4,6 +4,7 @@
 #ifndef HEED_CORE_WHEN_HPP
 #define HEED_CORE_WHEN_HPP
 
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include <heed/core/key_range.hpp>
 #include <heed/core/policy.hpp>
 #include <heed/core/shape.hpp>
+#include <heed/functions.hpp>
 #include <heed/mask/algebra.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -23,7 +25,9 @@ union Perhaps {
   char nothing;
   Bound bound;
 
-  constexpr Perhaps() : nothing(0) {}
+  constexpr Perhaps() : nothing(0) {
+    if constexpr (std::is_default_constructible_v<Bound>) std::construct_at(&bound);
+  }
   explicit constexpr Perhaps(const Bound& b) : bound(b) {}
 };
 
@@ -58,8 +62,14 @@ struct BoundTermWhen {
 
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
-    if (!active) return s;
-    return term.bound(s, i, j);
+    // A term that may hide pairs reads memory or calls a functor, so it is asked only when active. The others are arithmetic
+    // on their own numbers: asked in either case, so that a loop over lanes keeps no branch and vectorises.
+    if constexpr (!may_hide && (std::is_same_v<S, float> || std::is_same_v<S, double>)) {
+      return blend(active, S(term.bound(s, i, j)), s);
+    } else {
+      if (!active) return s;
+      return term.bound(s, i, j);
+    }
   }
 };
 

@@ -11,3 +11,4 @@
 #include <heed/engine/forward.inl>
 #include <heed/engine/tasks.inl>
 #include <heed/engine/streamed.inl>
+#include <heed/engine/run_tasks.inl>

@@ -4,6 +4,8 @@
 #ifndef HEED_ENGINE_PROBLEM_HPP
 #define HEED_ENGINE_PROBLEM_HPP
 
+#include <cstddef>
+
 #include <heed/core/operand.hpp>
 #include <heed/core/shape.hpp>
 
@@ -16,6 +18,14 @@ struct ForwardProblem {
   T scale;
   Operand<const T> q, k, v;
   Operand<T> out, lse;
+};
+
+/// The tasks of a problem, and the memory that they need: scratch for each worker, and the partial results of streamed sequences.
+struct ForwardPlan {
+  Index tiled_tasks = 0, streamed_tasks = 0;
+  std::size_t worker_bytes = 0, partial_bytes = 0;
+
+  std::size_t bytes(int workers) const { return worker_bytes * static_cast<std::size_t>(workers) + partial_bytes; }
 };
 
 /// Tiles of one sequence take consecutive slots from begin / lanes + sequence on: room for all without counting them first.

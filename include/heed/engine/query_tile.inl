@@ -15,13 +15,32 @@ inline constexpr Index block_keys = 96;
 template <class T>
 inline constexpr T slack = T(8);
 
-/// Asks for the cache lines of rows to come: in a matrix of many heads each row lies in another page, where no hardware prefetcher
-/// looks.
+/// Asks for the cache lines of a row.
 template <class T>
-HEED_INLINE void prefetch_rows(const T* p, Index row, Index rows, Index columns) {
-  for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c < columns; c += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(p + r * row + c, 0, 2);
+HEED_INLINE void prefetch_row(const T* row, Index columns) {
+  for (Index c = 0; c < columns; c += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(row + c, 0, 2);
 }
+
+/// Asks for the next block of keys and values while this one is worked on, a few rows at a time. In a matrix of many heads every row lies
+/// in another page, where no hardware prefetcher looks; asked for all at once, the lines would wait for each other.
+template <class T>
+struct RowFetcher {
+  const T* k = nullptr;
+  Index k_row = 0, k_columns = 0;
+  const T* v = nullptr;
+  Index v_row = 0, v_columns = 0;
+  Index rows = 0;  // left to ask for
+  Index step = 0;  // at a time
+
+  HEED_NOINLINE void fetch() {
+    for (Index r = 0; r < step && rows > 0; ++r, --rows) {
+      prefetch_row(k, k_columns);
+      prefetch_row(v, v_columns);
+      k += k_row;
+      v += v_row;
+    }
+  }
+};
 
 /// The state of a tile. Arrays are [row][query lane]; scores are in base 2.
 template <class T>
@@ -153,7 +172,7 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
 #pragma GCC unroll 16
     for (int c = 0; c < rows; ++c) acc[c][v] = start;
   }
-  multiply_onto(acc, k, k_row, k_column, tile.query + lane, lanes, tile.d);
+  multiply_onto(acc, k, k_row, k_column, tile.query + lane, Index(lanes), tile.d);
   T* out = tile.weights + row * lanes + lane;
   bool raise = false;
   Pack<T> total[packs];
@@ -204,9 +223,9 @@ HEED_INLINE void close_sums(const QueryTile<T>& tile, int lane) {
   }
 }
 
-/// A block of at most block_keys keys that every query of the packs sees, with nothing to edit. `ahead` keys follow it in memory.
+/// A block of at most block_keys keys that every query of the packs sees, with nothing to edit.
 template <int packs, class T>
-HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block, Index ahead) {
+HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block, RowFetcher<T>& ahead) {
   constexpr Index rows = tile_rows<packs>;
   constexpr Index lanes = tile_lanes<T>;
   Index row = 0;
@@ -219,10 +238,7 @@ HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlo
   // The first scores of a tile always raise the maximum: no use weighing them before.
   if (tile.maximum[lane] == -std::numeric_limits<T>::max()) stored(rows < block.keys ? rows : block.keys);
   for (; row + rows <= block.keys; row += rows) {
-#ifndef HEED_NOPF
-    prefetch_rows(block.k + (row + rows) * block.k_row, block.k_row, block.keys + ahead - row - rows < rows ? block.keys + ahead - row - rows : rows, tile.d);
-    prefetch_rows(block.v + row * block.v_row, block.v_row, rows, tile.d_v);
-#endif
+    if (ahead.rows > 0) ahead.fetch();
     weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column, row);
   }
   if (row < block.keys) stored(block.keys);

@@ -49,13 +49,6 @@ Index streamed_scratch(const ForwardProblem<T>& p) {
          static_cast<Index>(sizeof(T));
 }
 
-template <class T>
-Index forward_scratch(const ForwardProblem<T>& p) {
-  const Index tiled = tiled_tasks(p) > 0 ? tiled_scratch(p) : 0;
-  const Index streamed = streamed_tasks(p) > 0 ? streamed_scratch(p) : 0;
-  return tiled > streamed ? tiled : streamed;
-}
-
 /// Applies terms and masks to one row of scores: query i, keys j … j + count - 1 in lanes. Pairs first, as for tiles.
 template <class T, class Rules>
 HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores, Index count, Position i, Position j, bool full) {
@@ -197,8 +190,8 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
       // The next block, a share of its whole rows with every head.
       if (j + 2 * streamed_keys <= end && k.column == 1 && v.column == 1)
         for (Index r = streamed_keys * kh / shape.key_heads; r < streamed_keys * (kh + 1) / shape.key_heads; ++r) {
-          prefetch_rows(p.k.at(place.key_begin + j + streamed_keys + r, 0).data, Index(0), Index(1), key_columns);
-          prefetch_rows(p.v.at(place.key_begin + j + streamed_keys + r, 0).data, Index(0), Index(1), value_columns);
+          prefetch_row(p.k.at(place.key_begin + j + streamed_keys + r, 0).data, key_columns);
+          prefetch_row(p.v.at(place.key_begin + j + streamed_keys + r, 0).data, value_columns);
         }
       if (k.column != 1) {
         gather_rows(k.data, k.row, k.column, keys, d, gathered_k);

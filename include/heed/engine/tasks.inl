@@ -10,11 +10,6 @@ bool is_streamed(const ForwardProblem<T>& p, Index queries) {
 }
 
 template <class T>
-Index group_tiles(const ForwardProblem<T>& p) {
-  return p.k.column != 1 || p.v.column != 1 ? tiles_per_group : 1;
-}
-
-template <class T>
 Index tiled_tasks(const ForwardProblem<T>& p) {
   if (p.shape.query_offsets == nullptr && is_streamed(p, p.shape.queries)) return 0;
   return slot_count(p.shape, group_tiles(p) * tile_lanes<T>) * p.shape.heads;

@@ -12,7 +12,8 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What runs the tasks when no `on(...)` is given: OpenMP when the program is compiled with it (as Eigen does), else the caller alone.
+/// What runs the tasks when no `on(...)` is given: OpenMP when the program is compiled with it (as Eigen
+/// does), else the caller alone.
 inline auto default_executor() {
 #if defined(_OPENMP)
   return OpenMP();
@@ -39,8 +40,10 @@ class On : public executor_tag {
 };
 
 /// Chooses what runs the independent tasks of one call.
-/// @param x an executor (`serial()`, `openmp(4)`, the caller's own: see the concept `executor`) or a thread pool with `Schedule`
-///   and `NumThreads`, such as `Eigen::ThreadPool`. Rvalue executors are owned; lvalues and pools are referred to.
+/// @param x an executor (`serial()`, `openmp(4)`, the caller's own: see the concept `executor`) or a thread
+/// pool with `Schedule`
+///   and `NumThreads`, such as `Eigen::ThreadPool`. Rvalue executors are owned; lvalues and pools are
+///   referred to.
 /// Results do not depend on it, bit by bit.
 template <class X>
   requires executor<std::remove_cvref_t<X>> || thread_pool<std::remove_reference_t<X>>
@@ -48,7 +51,8 @@ auto on(X&& x) {
   if constexpr (executor<std::remove_cvref_t<X>>) {
     return On(detail::stored<X>(static_cast<X&&>(x)));
   } else {
-    static_assert(std::is_lvalue_reference_v<X>, "heed::on refers to the pool: give it one that outlives the call");
+    static_assert(std::is_lvalue_reference_v<X>,
+                  "heed::on refers to the pool: give it one that outlives the call");
     using Executor = PoolExecutor<std::remove_reference_t<X>>;
     return On(detail::stored<Executor>(Executor(x)));
   }

@@ -14,7 +14,8 @@
 namespace heed::inline HEED_ABI {
 
 /// Runs the tasks on an OpenMP team. Present only when the program is compiled with OpenMP.
-/// Inside a parallel region the team follows OpenMP's own rules for nesting, by default one thread: the caller.
+/// Inside a parallel region the team follows OpenMP's own rules for nesting, by default one thread: the
+/// caller.
 class OpenMP {
  public:
   /// @param threads size of the team; 0 leaves it to OpenMP (`OMP_NUM_THREADS`, `omp_set_num_threads`).

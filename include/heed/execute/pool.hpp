@@ -10,8 +10,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What Heed asks of a thread pool: `Eigen::ThreadPool` has it, and so has anything with the same two functions.
-/// `Schedule` takes a copyable function without arguments, such as `std::function<void()>`, and runs it some time later.
+/// What Heed asks of a thread pool: `Eigen::ThreadPool` has it, and so has anything with the same two
+/// functions. `Schedule` takes a copyable function without arguments, such as `std::function<void()>`, and
+/// runs it some time later.
 template <class P>
 concept thread_pool = requires(P& pool, void (*function)()) {
   pool.Schedule(function);
@@ -20,9 +21,9 @@ concept thread_pool = requires(P& pool, void (*function)()) {
 
 namespace detail {
 
-/// One `run` on a pool, shared by the caller and its helpers. A pool may start a helper late, long after the tasks are done,
-/// or never while the caller waits (the caller may be the pool's only thread). So the caller waits only for helpers that came in,
-/// and all of them own this together.
+/// One `run` on a pool, shared by the caller and its helpers. A pool may start a helper late, long after the
+/// tasks are done, or never while the caller waits (the caller may be the pool's only thread). So the caller
+/// waits only for helpers that came in, and all of them own this together.
 template <class F>
 class PoolRun {
  public:
@@ -57,8 +58,9 @@ class PoolRun {
 
 }  // namespace detail
 
-/// Runs the tasks on a thread pool and in the calling thread, `pool.NumThreads()` threads in all. Refers to the pool.
-/// May be used from several threads at once, and from inside the pool's own threads. Allocates (the pool's queue does too).
+/// Runs the tasks on a thread pool and in the calling thread, `pool.NumThreads()` threads in all. Refers to
+/// the pool. May be used from several threads at once, and from inside the pool's own threads. Allocates (the
+/// pool's queue does too).
 template <thread_pool Pool>
 class PoolExecutor {
  public:
@@ -80,7 +82,8 @@ class PoolExecutor {
   }
 
  private:
-  /// A pool that takes no more (out of memory, say) only means fewer helpers: the caller does the work that they do not.
+  /// A pool that takes no more (out of memory, say) only means fewer helpers: the caller does the work that
+  /// they do not.
   template <class Run>
   void schedule(const std::shared_ptr<Run>& shared, int workers) const {
 #if defined(__cpp_exceptions)
@@ -98,7 +101,8 @@ class PoolExecutor {
   Pool* pool_;
 };
 
-/// The executor around a pool, which it refers to: `attention(q, k, v, on(pool_executor(pool)))`, or simply `on(pool)`.
+/// The executor around a pool, which it refers to: `attention(q, k, v, on(pool_executor(pool)))`, or simply
+/// `on(pool)`.
 template <thread_pool Pool>
 PoolExecutor<Pool> pool_executor(Pool& pool) {
   return PoolExecutor<Pool>(pool);

@@ -8,9 +8,10 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What runs Heed's independent tasks. `run(n, task)` calls `task(t, worker)` once for every t in [0, n), in any order and on
-/// any thread, with worker in [0, threads()) and no two calls at work under the same number at one time; it returns when all are
-/// done and throws what a task threw. Results are bitwise equal whatever the executor: every task owns what it writes.
+/// What runs Heed's independent tasks. `run(n, task)` calls `task(t, worker)` once for every t in [0, n), in
+/// any order and on any thread, with worker in [0, threads()) and no two calls at work under the same number
+/// at one time; it returns when all are done and throws what a task threw. Results are bitwise equal whatever
+/// the executor: every task owns what it writes.
 template <class X>
 concept executor = requires(const X& x, Eigen::Index n, void (*task)(Eigen::Index, int)) {
   static_cast<int>(x.threads());

@@ -10,11 +10,13 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Tasks 0, 1, ..., tasks - 1, handed to any number of threads in that order, and the exception that comes back.
+/// Tasks 0, 1, ..., tasks - 1, handed to any number of threads in that order, and the exception that comes
+/// back.
 ///
-/// Tasks are taken in order, so that the heaviest, which are put first, start first. After an exception no further task is
-/// handed out. Of several exceptions the one of the lowest task is kept: whatever lies below a task that failed was handed out
-/// before it and is finished too, so that the caller sees the exception that a serial loop would have thrown.
+/// Tasks are taken in order, so that the heaviest, which are put first, start first. After an exception no
+/// further task is handed out. Of several exceptions the one of the lowest task is kept: whatever lies below
+/// a task that failed was handed out before it and is finished too, so that the caller sees the exception
+/// that a serial loop would have thrown.
 class TaskQueue {
  public:
   explicit TaskQueue(Eigen::Index tasks) : tasks_(tasks) {}

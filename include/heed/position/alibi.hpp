@@ -33,7 +33,8 @@ struct BoundAlibi {
     // i - j + M - N cannot overflow, and check() refuses other offsets that could.
     const Position ahead = (i - j) + offset;
     const Position distance = ahead < 0 ? -ahead : ahead;
-    return s - static_cast<S>(slope) * static_cast<S>(distance);
+    const S penalty = static_cast<S>(static_cast<S>(slope) * static_cast<S>(distance));
+    return s - penalty;
   }
 };
 

@@ -53,8 +53,9 @@ void score_row(const Rules& rules, const Shape& shape, const Place& place, Wide 
     if (!rules.visible(position, j)) continue;
     Wide dot(0);
     for (Index c = 0; c < shape.d; ++c) {
-      dot += static_cast<Wide>(q(place.query_begin + i, place.head * shape.d + c)) *
-             static_cast<Wide>(k(place.key_begin + j, key_head * shape.d + c));
+      const auto q_ic = static_cast<Wide>(q(place.query_begin + i, place.head * shape.d + c));
+      const auto k_jc = static_cast<Wide>(k(place.key_begin + j, key_head * shape.d + c));
+      dot += Wide(q_ic * k_jc);
     }
     const Wide score = rules.score(Wide(scale * dot), position, j);
     if (score == minus_infinity<Wide>()) continue;
@@ -84,6 +85,7 @@ Wide softmax_row(std::vector<Weight<Wide>>& row) {
 
 /// out = attention(q, k, v) for a whole problem, and the log-sum-exp (rows of q x query heads) unless lse is null.
 /// Everything is computed in Wide: any scalar with + - * /, comparisons, and exp and log found through its namespace.
+/// (Wide(a * b) rather than a * b, because operators of such scalars may return expressions that refer to their operands.)
 /// out is shape.queries x (heads · d_v); a query that sees no key gets zeros. Cost: O(N·M·(d + d_v)) a head, one row of
 /// scores as memory.
 template <class Wide, class Spec, class Q, class K, class V, class Out, class Lse>
@@ -105,8 +107,8 @@ void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K
         for (Wide& x : mixed) x = Wide(0);
         for (const Weight<Wide>& w : row) {
           for (Index c = 0; c < shape.d_v; ++c) {
-            mixed[static_cast<std::size_t>(c)] +=
-                w.value * static_cast<Wide>(v(place.key_begin + w.key, key_head * shape.d_v + c));
+            const auto v_jc = static_cast<Wide>(v(place.key_begin + w.key, key_head * shape.d_v + c));
+            mixed[static_cast<std::size_t>(c)] += Wide(w.value * v_jc);
           }
         }
 
