@@ -28,6 +28,7 @@ void extra_memory_of(benchmark::State& state, Eigen::Index n) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  Eigen::setNbThreads(1);  // plain Eigen code and Heed both on one thread, unless a case says otherwise
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RegisterBenchmark("attention/memory/window256/1x131072x64", extra_memory_of, Eigen::Index(131072))->Iterations(1);

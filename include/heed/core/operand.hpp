@@ -44,14 +44,12 @@ template <class T>
 bool overlap(const Operand<T>& out, Index rows, Index columns, const Operand<const T>& in, Index in_rows, Index in_columns) {
   if (rows == 0 || columns == 0 || in_rows == 0 || in_columns == 0) return false;
   const auto address = [](const T* p) { return reinterpret_cast<std::uintptr_t>(p); };
-  const auto low = [&](const T* p, Index row, Index column, Index r, Index c) {
-    return address(p + (row < 0 ? (r - 1) * row : 0) + (column < 0 ? (c - 1) * column : 0));
-  };
-  const auto high = [&](const T* p, Index row, Index column, Index r, Index c) {
-    return address(p + (row > 0 ? (r - 1) * row : 0) + (column > 0 ? (c - 1) * column : 0));
-  };
-  if (high(out.data, out.row, out.column, rows, columns) < low(in.data, in.row, in.column, in_rows, in_columns) ||
-      low(out.data, out.row, out.column, rows, columns) > high(in.data, in.row, in.column, in_rows, in_columns))
+  const Index down = (rows - 1) * out.row, across = (columns - 1) * out.column;
+  const Index in_down = (in_rows - 1) * in.row, in_across = (in_columns - 1) * in.column;
+  const auto least = [](Index a, Index b) { return (a < 0 ? a : 0) + (b < 0 ? b : 0); };
+  const auto most = [](Index a, Index b) { return (a > 0 ? a : 0) + (b > 0 ? b : 0); };
+  if (address(out.data + most(down, across)) < address(in.data + least(in_down, in_across)) ||
+      address(out.data + least(down, across)) > address(in.data + most(in_down, in_across)))
     return false;
   // Is p an element of `in`? With the greater stride first, its quotient is one coordinate and the rest the other.
   const bool row_outer = (in.row < 0 ? -in.row : in.row) >= (in.column < 0 ? -in.column : in.column);

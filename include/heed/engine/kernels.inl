@@ -11,4 +11,5 @@
 #include <heed/engine/forward.inl>
 #include <heed/engine/tasks.inl>
 #include <heed/engine/streamed.inl>
+#include <heed/engine/direct.inl>
 #include <heed/engine/run_tasks.inl>

@@ -23,6 +23,7 @@ struct ForwardProblem {
 /// The tasks of a problem, and the memory that they need: scratch for each worker, and the partial results of streamed sequences.
 struct ForwardPlan {
   Index tiled_tasks = 0, streamed_tasks = 0;
+  Index streamed_queries = 0;  // the most of any streamed sequence
   std::size_t worker_bytes = 0, partial_bytes = 0;
 
   std::size_t bytes(int workers) const { return worker_bytes * static_cast<std::size_t>(workers) + partial_bytes; }

@@ -5,11 +5,12 @@ template <class T>
 HEED_NOINLINE ForwardPlan plan_forward(const ForwardProblem<T>& p) {
   ForwardPlan plan;
   plan.tiled_tasks = tiled_tasks(p);
-  plan.streamed_tasks = streamed_tasks(p);
+  plan.streamed_queries = streamed_queries(p);
+  plan.streamed_tasks = streamed_tasks(p, plan.streamed_queries);
   const Index tiled = plan.tiled_tasks > 0 ? tiled_scratch(p) : 0;
-  const Index streamed = plan.streamed_tasks > 0 ? streamed_scratch(p) : 0;
+  const Index streamed = plan.streamed_tasks > 0 ? streamed_scratch(p, plan.streamed_queries) : 0;
   plan.worker_bytes = (static_cast<std::size_t>(tiled > streamed ? tiled : streamed) + 63) / 64 * 64;
-  plan.partial_bytes = static_cast<std::size_t>(partial_scratch(p));
+  plan.partial_bytes = static_cast<std::size_t>(partial_scratch(p, plan.streamed_queries));
   return plan;
 }
 
@@ -27,6 +28,6 @@ HEED_NOINLINE void run_tasks(const ForwardProblem<T>& p, const Spec& spec, const
     return reinterpret_cast<T*>(memory + plan.worker_bytes * static_cast<std::size_t>(worker));
   };
   run(plan.tiled_tasks, [&](Index t, int worker) { tiled_task(p, spec, t, scratch(worker)); });
-  run(plan.streamed_tasks, [&](Index t, int worker) { streamed_task(p, spec, t, scratch(worker), partials); });
-  for (Index s = 0; plan.streamed_tasks > 0 && s < p.shape.sequences; ++s) merge_pieces(p, s, partials);
+  run(plan.streamed_tasks, [&](Index t, int worker) { streamed_task(p, spec, t, plan.streamed_queries, scratch(worker), partials); });
+  for (Index s = 0; plan.streamed_tasks > 0 && s < p.shape.sequences; ++s) merge_pieces(p, s, plan.streamed_queries, partials);
 }

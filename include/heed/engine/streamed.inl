@@ -27,25 +27,33 @@ inline Index first_piece(const Shape& shape, Index sequence) {
   return shape.key_offsets == nullptr ? 0 : shape.key_offsets[sequence] / piece_keys + sequence;
 }
 
+/// The most queries of any streamed sequence; 0 when none is streamed.
 template <class T>
-Index streamed_tasks(const ForwardProblem<T>& p) {
-  if (p.shape.query_offsets == nullptr) return is_streamed(p, p.shape.queries) ? p.shape.keys / piece_keys + 1 : 0;
-  for (Index s = 0; s < p.shape.sequences; ++s)
-    if (is_streamed(p, p.shape.place(s, 0).queries)) return p.shape.keys / piece_keys + p.shape.sequences;
-  return 0;
+Index streamed_queries(const ForwardProblem<T>& p) {
+  Index most = 0;
+  for (Index s = 0; s < p.shape.sequences; ++s) {
+    const Index queries = p.shape.place(s, 0).queries;
+    if (is_streamed(p, queries) && queries > most) most = queries;
+  }
+  return most;
 }
 
-/// Bytes for the partial results of all pieces. A streamed sequence has at most streamed_rows rows a key head.
+/// Tasks for all pieces; those of sequences that are not streamed stay empty.
 template <class T>
-Index partial_scratch(const ForwardProblem<T>& p) {
-  return streamed_tasks(p) * p.shape.key_heads * streamed_rows * partial_size<T>(p.shape) * static_cast<Index>(sizeof(T));
+Index streamed_tasks(const ForwardProblem<T>& p, Index queries) {
+  return queries == 0 ? 0 : p.shape.keys / piece_keys + p.shape.sequences;
+}
+
+/// Bytes for the partial results of all pieces.
+template <class T>
+Index partial_scratch(const ForwardProblem<T>& p, Index queries) {
+  return streamed_tasks(p, queries) * p.shape.heads * queries * partial_size<T>(p.shape) * static_cast<Index>(sizeof(T));
 }
 
 /// Bytes of one worker's scratch.
 template <class T>
-Index streamed_scratch(const ForwardProblem<T>& p) {
-  return (p.shape.key_heads * streamed_rows * p.shape.d + 2 * streamed_rows * streamed_keys +
-          streamed_keys * (p.shape.d + p.shape.d_v)) *
+Index streamed_scratch(const ForwardProblem<T>& p, Index queries) {
+  return (p.shape.heads * queries * p.shape.d + 2 * streamed_rows * streamed_keys + streamed_keys * (p.shape.d + p.shape.d_v)) *
          static_cast<Index>(sizeof(T));
 }
 
@@ -84,6 +92,12 @@ HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores
   }
 }
 
+/// 2^x in all lanes, exactly 1 for 0: what keeps its maximum is not to lose a little at every merge.
+template <class T>
+HEED_INLINE Pack<T> power_of_two(T x) {
+  return x == T(0) ? broadcast(T(1)) : exp2(broadcast(x));
+}
+
 /// Turns `streamed_keys` scores into weights and updates the row's maximum, sum and output.
 template <class T>
 HEED_NOINLINE void weigh_row(const Partial<T>& row, T* scores, Index d_v) {
@@ -95,7 +109,7 @@ HEED_NOINLINE void weigh_row(const Partial<T>& row, T* scores, Index d_v) {
     store(lanes, top);
     T most = *row.maximum;
     for (int l = 0; l < width; ++l) most = lanes[l] > most ? lanes[l] : most;
-    const Pack<T> factor = exp2(broadcast(*row.maximum - most));
+    const Pack<T> factor = power_of_two(*row.maximum - most);
     *row.maximum = most;
     store(row.sum, load(row.sum) * factor);
     for (Index c = 0; c < d_v; c += width) store(row.output + c, load(row.output + c) * factor);
@@ -132,7 +146,7 @@ HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_ro
 
 /// Task t: one piece of keys of one sequence, all heads.
 template <class T, class Spec>
-HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, Index t, T* scratch, T* partials) {
+HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, Index t, Index most_queries, T* scratch, T* partials) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
@@ -151,14 +165,14 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
   const Index d = shape.d, d_v = shape.d_v, n = place.queries;
   const Index group = shape.heads / shape.key_heads, rows = group * n;
   const Index size = partial_size<T>(shape);
-  T* states = partials + t * shape.key_heads * streamed_rows * size;
+  T* states = partials + t * shape.heads * most_queries * size;
   for (Index r = 0; r < shape.heads * n; ++r) {
     for (Index c = 0; c < size; c += width) store(states + r * size + c, zero<T>());
     *Partial<T>(states + r * size).maximum = -std::numeric_limits<T>::max();
   }
 
   T* queries = scratch;  // [head · n + i][d]
-  T* scores = queries + shape.key_heads * streamed_rows * d;
+  T* scores = queries + shape.heads * most_queries * d;
   T* seen = scores + streamed_rows * streamed_keys;
   T* gathered_k = seen + streamed_rows * streamed_keys;
   T* gathered_v = gathered_k + streamed_keys * d;
@@ -233,13 +247,13 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
 
 /// Merges the pieces of one sequence, in order, and writes its rows.
 template <class T>
-HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, T* partials) {
+HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, Index most_queries, T* partials) {
   const Shape& shape = p.shape;
   const Place place = shape.place(sequence, 0);
   if (!is_streamed(p, place.queries)) return;
   const Index n = place.queries, size = partial_size<T>(shape), d_v = shape.d_v;
   const Index pieces = place.keys == 0 ? 1 : (place.keys + piece_keys - 1) / piece_keys;
-  const Index stride = shape.key_heads * streamed_rows * size;
+  const Index stride = shape.heads * most_queries * size;
   T* first = partials + first_piece(shape, sequence) * stride;
   for (Index h = 0; h < shape.heads; ++h)
     for (Index i = 0; i < n; ++i) {
@@ -247,7 +261,7 @@ HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, T* p
       for (Index piece = 1; piece < pieces; ++piece) {
         const Partial<T> next(first + piece * stride + (h * n + i) * size);
         const T most = *next.maximum > *total.maximum ? *next.maximum : *total.maximum;
-        const Pack<T> a = exp2(broadcast(*total.maximum - most)), b = exp2(broadcast(*next.maximum - most));
+        const Pack<T> a = power_of_two(*total.maximum - most), b = power_of_two(*next.maximum - most);
         *total.maximum = most;
         store(total.sum, load(total.sum) * a + load(next.sum) * b);
         for (Index c = 0; c < d_v; c += Pack<T>::width)

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// attention() against plain loops: softcap, functions of the score. (Functors that do not stretch differences between scores: the
+// bound knows nothing of their slopes.)
+#include "oracle.hpp"
+
+#include <heed/functions.hpp>
+#include <heed/mask/causal.hpp>
+#include <heed/mask/window.hpp>
+#include <heed/score/score_with.hpp>
+#include <heed/score/softcap.hpp>
+
+namespace {
+
+using namespace heed_test;
+
+template <class T>
+void softcap() {
+  Oracle<T> oracle("softcap");
+  const T caps[] = {T(0.5), T(3), T(30)};
+  for (Index t = 0; t < sweep(160); ++t) {
+    const Case c = draw_case<T>(51, t);
+    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::softcap(caps[t % 3])));
+  }
+}
+
+template <class T>
+void score_with() {
+  Oracle<T> oracle("score_with");
+  for (Index t = 0; t < sweep(160); ++t) {
+    const Case c = draw_case<T>(52, t);
+    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::score_with([](auto s, auto i, auto j, auto h) {
+                                 using S = decltype(s);
+                                 return heed::select((i + j) % 5 == 0, S(-std::numeric_limits<double>::infinity()),
+                                                     S(s * S(0.5) + S(0.25) * S(static_cast<float>(h % 3))));
+                               })));
+  }
+}
+
+/// Border tiles, where pairs are tested before the functor is asked.
+template <class T>
+void masked_score_with() {
+  Oracle<T> oracle("window, score_with");
+  Dice dice(53);
+  for (Index t = 0; t < sweep(160); ++t) {
+    const Case c = draw_case<T>(53, t);
+    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::window(dice.below(100), dice.below(20)),
+                               heed::score_with([](auto s, auto i, auto j) {
+                                 using S = decltype(s);
+                                 return S(s - S(0.125) * S(static_cast<float>(heed::abs(i - j) % 16)));
+                               })));
+  }
+}
+
+TEST(AttentionOracleScore, FloatSoftcap) { softcap<float>(); }
+TEST(AttentionOracleScore, DoubleSoftcap) { softcap<double>(); }
+TEST(AttentionOracleScore, FloatScoreWith) { score_with<float>(); }
+TEST(AttentionOracleScore, DoubleScoreWith) { score_with<double>(); }
+TEST(AttentionOracleScore, FloatMaskedScoreWith) { masked_score_with<float>(); }
+TEST(AttentionOracleScore, DoubleMaskedScoreWith) { masked_score_with<double>(); }
+
+}  // namespace

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+// The same bits from any number of threads and any order of the tasks, callers side by side, and exceptions that come home.
+#include "oracle.hpp"
+
+#include <atomic>
+#include <stdexcept>
+#include <thread>
+#include <unsupported/Eigen/CXX11/ThreadPool>
+
+#include <heed/execute/on.hpp>
+#include <heed/layout/sequences.hpp>
+#include <heed/mask/causal.hpp>
+#include <heed/position/alibi.hpp>
+#include <heed/score/score_with.hpp>
+
+namespace {
+
+using namespace heed_test;
+
+/// A caller's own executor: the tasks in an order drawn from a seed, each under another worker's number.
+struct Shuffled {
+  int workers = 1;
+  std::uint64_t seed = 0;
+  int threads() const { return workers; }
+  template <class F>
+  void run(Index tasks, F&& task) const {
+    std::vector<Index> order(static_cast<std::size_t>(tasks));
+    for (Index t = 0; t < tasks; ++t) order[static_cast<std::size_t>(t)] = tasks - 1 - t;
+    Dice dice(seed);
+    if (seed != 0)
+      for (Index t = tasks - 1; t > 0; --t) std::swap(order[static_cast<std::size_t>(t)], order[static_cast<std::size_t>(dice.below(t + 1))]);
+    for (const Index t : order) task(t, static_cast<int>(dice.below(workers)));
+  }
+};
+
+/// A real thread for every worker, tasks dealt out round robin.
+struct Dealt {
+  int workers = 1;
+  int threads() const { return workers; }
+  template <class F>
+  void run(Index tasks, F&& task) const {
+    std::vector<std::thread> threads;
+    for (int w = 0; w < workers; ++w)
+      threads.emplace_back([&, w] {
+        for (Index t = w; t < tasks; t += workers) task(t, w);
+      });
+    for (std::thread& thread : threads) thread.join();
+  }
+};
+
+struct Problem {
+  Eigen::MatrixXf q, k, v;
+  std::vector<Index> queries, keys;
+
+  // Long sequences and single queries with long caches: tiles and pieces.
+  Problem() {
+    const std::vector<Index> n = {150, 1, 0, 200, 2, 1, 40}, m = {150, 9000, 20, 100, 5000, 3, 40};
+    queries.push_back(0);
+    keys.push_back(0);
+    for (std::size_t s = 0; s < n.size(); ++s) {
+      queries.push_back(queries.back() + n[s]);
+      keys.push_back(keys.back() + (small ? (m[s] + 1) / 2 : m[s]));
+    }
+    Dice dice(12);
+    q = dice.matrix<float>(queries.back(), 4 * 24);
+    k = dice.matrix<float>(keys.back(), 2 * 24);
+    v = dice.matrix<float>(keys.back(), 2 * 17);
+  }
+
+  template <class Executor>
+  std::pair<Eigen::MatrixXf, Eigen::MatrixXf> run(Executor&& executor) const {
+    heed::Saved<float> saved;
+    Eigen::MatrixXf out = heed::attention(q, k, v, heed::heads(4, 2), heed::sequences(queries, keys), heed::causal(), heed::alibi(),
+                                          heed::save(saved), heed::on(executor));
+    return {std::move(out), std::move(saved.lse)};
+  }
+};
+
+const Problem& problem() {
+  static const Problem p;
+  return p;
+}
+
+template <class Executor>
+void expect_same(const char* name, int threads, Executor&& executor) {
+  static const auto want = problem().run(heed::serial());
+  const auto got = problem().run(executor);
+  EXPECT_EQ(got.first, want.first) << name << " with " << threads << " threads";
+  EXPECT_EQ(got.second, want.second) << name << " with " << threads << " threads";
+}
+
+constexpr int counts[] = {1, 2, 3, 8};
+
+TEST(AttentionThreads, CallersOwnExecutor) {
+  for (int threads : counts) {
+    expect_same("reversed", threads, Shuffled{threads, 0});
+    for (std::uint64_t seed = 1; seed < 4; ++seed) expect_same("shuffled", threads, Shuffled{threads, seed});
+    expect_same("dealt", threads, Dealt{threads});
+  }
+}
+
+TEST(AttentionThreads, EigensThreadPool) {
+  for (int threads : counts) {
+    Eigen::ThreadPool pool(threads);
+    for (int again = 0; again < 3; ++again) expect_same("Eigen::ThreadPool", threads, pool);
+  }
+}
+
+#if defined(_OPENMP)
+TEST(AttentionThreads, OpenMP) {
+  for (int threads : counts)
+    for (int again = 0; again < 3; ++again) expect_same("OpenMP", threads, heed::openmp(threads));
+}
+#endif
+
+/// The default executor, and no executor at all, give the same bits too.
+TEST(AttentionThreads, DefaultExecutor) {
+  static const auto want = problem().run(heed::serial());
+  heed::Saved<float> saved;
+  const Eigen::MatrixXf out = heed::attention(problem().q, problem().k, problem().v, heed::heads(4, 2), heed::sequences(problem().queries, problem().keys),
+                                              heed::causal(), heed::alibi(), heed::save(saved));
+  EXPECT_EQ(out, want.first);
+  EXPECT_EQ(saved.lse, want.second);
+}
+
+TEST(AttentionThreads, CallersSideBySide) {
+  const auto want = problem().run(heed::serial());
+  std::atomic<int> wrong{0};
+  Eigen::ThreadPool pool(3);
+  std::vector<std::thread> callers;
+  for (int t = 0; t < 6; ++t)
+    callers.emplace_back([&, t] {
+      for (int again = 0; again < 3; ++again) {
+        const auto got = t % 2 == 0 ? problem().run(heed::serial()) : problem().run(pool);
+        if (got.first != want.first || got.second != want.second) ++wrong;
+      }
+    });
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(wrong, 0);
+}
+
+/// From any thread, tiled and streamed; afterwards everything works as before.
+TEST(AttentionThreads, ExceptionsReachTheCaller) {
+  Eigen::ThreadPool pool(4);
+  Dice dice(13);
+  for (const auto& [n, m] : std::vector<std::pair<Index, Index>>{{300, 300}, {2, 20000}, {12, 12}}) {
+    const Eigen::MatrixXf q = dice.matrix<float>(n, 32), k = dice.matrix<float>(m, 32), v = dice.matrix<float>(m, 32);
+    for (const Index where : {Index(0), m / 2, m - 1}) {
+      const auto explode = heed::score_with([where](auto s, auto, auto j) {
+        if (j == where) throw std::runtime_error("no score for this pair");
+        return s;
+      });
+      const auto message = [&](const auto& executor) -> std::string {
+        try {
+          heed::attention(q, k, v, executor, explode);
+        } catch (const std::runtime_error& e) {
+          return e.what();
+        }
+        return "";
+      };
+      EXPECT_EQ(message(heed::on(heed::serial())), "no score for this pair");
+      EXPECT_EQ(message(heed::on(pool)), "no score for this pair");
+#if defined(_OPENMP)
+      EXPECT_EQ(message(heed::on(heed::openmp(4))), "no score for this pair");
+#endif
+    }
+  }
+  expect_same("after exceptions", 4, pool);
+}
+
+}  // namespace
