@@ -54,12 +54,13 @@ inline double operations(const Sizes& s, double pairs) { return 4.0 * pairs * st
 /// A few rows against the reference in double; a benchmark of wrong results is worth nothing.
 template <class T, int Order, class Spec>
 bool right(const Operands<T, Order>& x, const Sizes& s, const Spec& spec) {
-  const heed::Shape shape = heed::detail::make_shape(spec, s.queries, s.heads * s.d, s.keys, s.key_heads * s.d, s.keys, s.key_heads * s.d);
+  const heed::Shape shape = heed::detail::make_shape(spec, x.q.rows(), x.q.cols(), x.k.rows(), x.k.cols(), x.v.rows(), x.v.cols());
   const double scale = spec.template scale<double>(s.d);
   std::vector<heed::detail::Weight<double>> row;
   for (Index n = 0; n < 8; ++n) {
-    const Index i = n * (s.queries - 1) / 7, h = n % s.heads, kh = h / (s.heads / s.key_heads);
+    const Index h = n % s.heads, kh = h / (s.heads / s.key_heads);
     const heed::Place place = shape.place(0, h);
+    const Index i = n * (place.queries - 1) / 7;
     heed::detail::score_row(spec.template bind<double>(place), shape, place, scale, i, x.q, x.k, row);
     heed::detail::softmax_row(row);
     for (Index c = 0; c < s.d; ++c) {

@@ -68,9 +68,10 @@ double peak_gflops(heed::InstructionSet set = heed::instruction_set(), int repea
   const auto best = [&](T (*loop)(std::int64_t, T), double operations) {
     std::int64_t steps = 1000;
     const auto run = [&] { result = loop(steps, start); };
-    while (seconds_of(run) < 0.01) steps *= 2;
-    double seconds = seconds_of(run);
-    for (int repeat = 1; repeat < repeats; ++repeat) seconds = std::min(seconds, seconds_of(run));
+    while (seconds_of<Clock::thread>(run) < 0.01) steps *= 2;
+    double seconds = seconds_of<Clock::thread>(run);
+    for (int repeat = 1; repeat < repeats; ++repeat)
+      seconds = std::min(seconds, seconds_of<Clock::thread>(run));
     return static_cast<double>(steps) * operations / seconds * 1e-9;
   };
 #if HEED_WITH_AVX512

@@ -61,6 +61,5 @@ TEST(AttentionOracleAlgebra, DoubleIntersection) { intersection<double>(); }
 TEST(AttentionOracleAlgebra, FloatUnions) { unions<float>(); }
 TEST(AttentionOracleAlgebra, DoubleUnions) { unions<double>(); }
 TEST(AttentionOracleAlgebra, FloatSeveral) { several<float>(); }
-TEST(AttentionOracleAlgebra, DoubleSeveral) { several<double>(); }
 
 }  // namespace

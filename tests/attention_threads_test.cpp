@@ -85,8 +85,8 @@ template <class Executor>
 void expect_same(const char* name, int threads, Executor&& executor) {
   static const auto want = problem().run(heed::serial());
   const auto got = problem().run(executor);
-  EXPECT_EQ(got.first, want.first) << name << " with " << threads << " threads";
-  EXPECT_EQ(got.second, want.second) << name << " with " << threads << " threads";
+  EXPECT_TRUE(got.first == want.first) << name << " with " << threads << " threads";
+  EXPECT_TRUE(got.second == want.second) << name << " with " << threads << " threads";
 }
 
 constexpr int counts[] = {1, 2, 3, 8};
@@ -119,8 +119,8 @@ TEST(AttentionThreads, DefaultExecutor) {
   heed::Saved<float> saved;
   const Eigen::MatrixXf out = heed::attention(problem().q, problem().k, problem().v, heed::heads(4, 2), heed::sequences(problem().queries, problem().keys),
                                               heed::causal(), heed::alibi(), heed::save(saved));
-  EXPECT_EQ(out, want.first);
-  EXPECT_EQ(saved.lse, want.second);
+  EXPECT_TRUE(out == want.first);
+  EXPECT_TRUE(saved.lse == want.second);
 }
 
 TEST(AttentionThreads, CallersSideBySide) {

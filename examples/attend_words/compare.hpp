@@ -56,7 +56,7 @@ Measured compare(const std::string& name, double peak, const Matrix& q, const Ma
 
   heed::Workspace workspace;
   const auto reuse = [&] { heed_run(workspace); };
-  const auto best = measure::best_in_turns(3, 0.05, reuse, plain_run, blocks_run);
+  const auto best = measure::best_in_turns<measure::Clock::thread>(5, 0.05, reuse, plain_run, blocks_run);
   m.seconds = best[0];
   m.plain_seconds = best[1];
   m.blocks_seconds = best[2];

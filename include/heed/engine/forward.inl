@@ -48,6 +48,9 @@ HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>
   for (int v = 0; v < rows.packs; ++v) {
     const Index i = rows.begin + v * Pack<T>::width;
     const int count = static_cast<int>(rows.end - i < Pack<T>::width ? rows.end - i : Pack<T>::width);
+    if (q.column == 1)
+      for (Index next = i + Pack<T>::width; next < i + 2 * Pack<T>::width && next < rows.end; ++next)
+        prefetch_row(q.data + next * q.row, tile.d);
     rows_to_lanes(q.data + i * q.row, q.row, q.column, count, tile.d, factor, tile.query + v * Pack<T>::width,
                   Index(tile_lanes<T>));
   }
@@ -311,6 +314,11 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, I
       const Index left = some.end - from < block_keys ? some.end - from : block_keys;
       const Index steps = count * (keys / tile_rows<tile_packs>) + 1;
       ahead = {block.k + keys * k.row, k.row, d, block.v + keys * v.row, v.row, d_v, left, left / steps + 1};
+    } else if (out.column == 1 && !alone) {
+      // No more keys: the rows to be written are what is needed next.
+      const Index left = rows[count - 1].end - rows[0].begin;
+      const Index steps = count * (keys / tile_rows<tile_packs>) + 1;
+      ahead = {nullptr, 0, 0, out.data + rows[0].begin * out.row, out.row, d_v, left, left / steps + 1};
     }
     if (gather_k) {
       gather_rows(block.k, k.row, k.column, keys, d, gathered_k);

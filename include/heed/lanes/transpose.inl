@@ -29,8 +29,9 @@ HEED_NOINLINE void rows_to_lanes(const T* rows, Index row_stride, Index column_s
   if (column_stride == 1 && count == width) {
     for (; t + width <= columns; t += width) {
       Pack<T> r[width];
+      const T* row = rows + t;  // stepped, or sixteen addresses would be kept in sixteen registers
 #pragma GCC unroll 16
-      for (int l = 0; l < width; ++l) r[l] = load(rows + l * row_stride + t) * broadcast(factor);
+      for (int l = 0; l < width; ++l, row += row_stride) r[l] = load(row) * broadcast(factor);
       transpose(r);
 #pragma GCC unroll 16
       for (int l = 0; l < width; ++l) store(lanes + (t + l) * lanes_stride, r[l]);
@@ -66,9 +67,15 @@ HEED_NOINLINE void lanes_to_rows(const T* lanes, Index lanes_stride, const T* fa
 #pragma GCC unroll 16
       for (int l = 0; l < width; ++l) r[l] = load(lanes + (t + l) * lanes_stride) * scale;
       transpose(r);
+      T* row = rows + t;
+      if (count == width) {
 #pragma GCC unroll 16
-      for (int l = 0; l < width; ++l)
-        if (l < count) store(rows + l * row_stride + t, r[l]);
+        for (int l = 0; l < width; ++l, row += row_stride) store(row, r[l]);
+      } else {
+#pragma GCC unroll 16
+        for (int l = 0; l < width; ++l, row += row_stride)
+          if (l < count) store(row, r[l]);
+      }
     }
   } else if (row_stride == 1 && count == width) {
     for (; t < columns; ++t) store(rows + t * column_stride, load(lanes + t * lanes_stride) * scale);
