@@ -101,7 +101,7 @@ HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* sc
     const Pack<T> old = load(tile.maximum + at);
     Pack<T> top = old;
     for (Index c = 0; c < rows; ++c) top = max_or_second(load(scores + c * lanes + v * width), top);
-    alignas(64) T before[width], after[width], factors[width];
+    alignas(64) T before[width], after[width];
     store(before, old);
     store(after, top);
     bool weighed = false;
@@ -111,11 +111,8 @@ HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* sc
     }
     store(tile.maximum + at, load(after));
     if (!weighed) continue;  // nothing to rescale yet
-    // The lowest number minus a great one is -inf, and its power 0. Lanes that stay are multiplied by exactly 1.
-    store(factors, exp2(old - load(after)));
-    for (int l = 0; l < width; ++l)
-      if (after[l] == before[l]) factors[l] = T(1);
-    const Pack<T> factor = load(factors);
+    // The lowest number minus a great one is -inf, and its power 0. Lanes that stay are multiplied by 2^0, exactly 1.
+    const Pack<T> factor = exp2(old - load(after));
     store(tile.sum + at, load(tile.sum + at) * factor);
     store(tile.block_sum + at, load(tile.block_sum + at) * factor);
     for (Index c = 0; c < earlier; ++c) {

@@ -92,12 +92,6 @@ HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores
   }
 }
 
-/// 2^x in all lanes, exactly 1 for 0: what keeps its maximum is not to lose a little at every merge.
-template <class T>
-HEED_INLINE Pack<T> power_of_two(T x) {
-  return x == T(0) ? broadcast(T(1)) : exp2(broadcast(x));
-}
-
 /// Turns `streamed_keys` scores into weights and updates the row's maximum, sum and output.
 template <class T>
 HEED_NOINLINE void weigh_row(const Partial<T>& row, T* scores, Index d_v) {
@@ -109,7 +103,7 @@ HEED_NOINLINE void weigh_row(const Partial<T>& row, T* scores, Index d_v) {
     store(lanes, top);
     T most = *row.maximum;
     for (int l = 0; l < width; ++l) most = lanes[l] > most ? lanes[l] : most;
-    const Pack<T> factor = power_of_two(*row.maximum - most);
+    const Pack<T> factor = exp2(broadcast(*row.maximum - most));
     *row.maximum = most;
     store(row.sum, load(row.sum) * factor);
     for (Index c = 0; c < d_v; c += width) store(row.output + c, load(row.output + c) * factor);
@@ -261,7 +255,7 @@ HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, Inde
       for (Index piece = 1; piece < pieces; ++piece) {
         const Partial<T> next(first + piece * stride + (h * n + i) * size);
         const T most = *next.maximum > *total.maximum ? *next.maximum : *total.maximum;
-        const Pack<T> a = power_of_two(*total.maximum - most), b = power_of_two(*next.maximum - most);
+        const Pack<T> a = exp2(broadcast(*total.maximum - most)), b = exp2(broadcast(*next.maximum - most));
         *total.maximum = most;
         store(total.sum, load(total.sum) * a + load(next.sum) * b);
         for (Index c = 0; c < d_v; c += Pack<T>::width)
