@@ -171,16 +171,42 @@ TEST(AttentionNonfinite, MinusInfinityInABias) {
   }
 }
 
-/// Finite, if huge, numbers are ordinary ones.
+TEST(AttentionNonfinite, NaNInABias) {
+  Dice dice(9);
+  for (const auto& [n, m] : sizes) {
+    const Eigen::MatrixXf q = dice.matrix<float>(n, 8), k = dice.matrix<float>(m, 8), v = dice.matrix<float>(m, 3);
+    Eigen::MatrixXf b = dice.matrix<float>(n, m);
+    const Eigen::MatrixXf want = heed::attention(q, k, v, heed::bias(b));
+    const Index i = dice.below(n);
+    for (const float bad : {nan, infinity}) {
+      b(i, dice.below(m)) = bad;
+      const Eigen::MatrixXf out = heed::attention(q, k, v, heed::bias(b));
+      for (Index r = 0; r < n; ++r) EXPECT_EQ(out.row(r).allFinite(), r != i);
+      EXPECT_LT((out - want).topRows(i).norm() + (out - want).bottomRows(n - 1 - i).norm(), 1e-4f);
+    }
+  }
+}
+
+/// Finite, if huge, numbers are ordinary ones, as far as base 2 reaches.
 TEST(AttentionNonfinite, HugeFiniteBias) {
   Dice dice(7);
   for (const auto& [n, m] : sizes) {
     const Eigen::MatrixXf q = dice.matrix<float>(n, 8), k = dice.matrix<float>(m, 8), v = dice.matrix<float>(m, 3);
-    Eigen::MatrixXf b = Eigen::MatrixXf::Constant(1, m, -1e9f);
     const Eigen::MatrixXf equal = v.colwise().mean().replicate(n, 1);
-    EXPECT_LT((heed::attention(q, k, v, heed::bias(b)) - equal).cwiseAbs().maxCoeff(), 1e-5);  // 1e9 swallows the scores
-    b(0, m / 2) = 0;
-    EXPECT_LT((heed::attention(q, k, v, heed::bias(b)) - v.row(m / 2).replicate(n, 1)).cwiseAbs().maxCoeff(), 1e-6);
+    heed::Saved<float> saved;
+    for (const float huge : {-1e9f, -2e38f}) {  // either swallows the scores
+      Eigen::MatrixXf b = Eigen::MatrixXf::Constant(1, m, huge);
+      EXPECT_LT((heed::attention(q, k, v, heed::bias(b), heed::save(saved)) - equal).cwiseAbs().maxCoeff(), 1e-5);
+      EXPECT_TRUE(saved.lse.isApproxToConstant(huge, 1e-6f));
+      for (const Index seen : {Index(0), m / 2, m - 1}) {
+        b.setConstant(huge);
+        b(0, seen) = 0;
+        EXPECT_LT((heed::attention(q, k, v, heed::bias(b), heed::save(saved)) - v.row(seen).replicate(n, 1)).cwiseAbs().maxCoeff(), 1e-6);
+      }
+    }
+    const Eigen::MatrixXf beyond = Eigen::MatrixXf::Constant(1, m, -3e38f);
+    EXPECT_TRUE(heed::attention(q, k, v, heed::bias(beyond), heed::save(saved)).isZero(0));
+    EXPECT_TRUE((saved.lse.array() == -infinity).all());
   }
 }
 

@@ -34,8 +34,8 @@ void around_tiles() {
       Case c;
       c.n = n;
       c.m = m;
-      c.d = 5 + (n + m) % 20;
-      c.d_v = 3 + (n * m) % 21;
+      c.d = 5 + (n + m) % 40;
+      c.d_v = 3 + (n * m) % 61;
       c.seed = static_cast<std::uint64_t>(n * m);
       c.k = c.v = (n + m) % 3 == 0 ? Layout::columns : Layout::rows;
       oracle.check(c, heed::spec());

@@ -110,7 +110,8 @@ void check_overlap(const char* name, Out& out, const In& in) {
 ///
 /// Any dense expressions, either storage order, blocks, maps, fixed sizes: what has memory is read in place, other expressions are
 /// evaluated once. float and double run on the vector kernels, other scalars in plain loops (16-bit ones accumulate in float).
-/// Cost: 2·pairs·(d + d_v) multiply-adds over the visible pairs; memory beyond the result: under 1 MB a thread and nothing of size N × M.
+/// Cost: 2·pairs·(d + d_v) multiply-adds over the visible pairs; memory beyond the result: about 1 KB · (d + d_v + 100) a thread, nothing of size N × M;
+/// for sequences of at most 8 queries also one partial row a query, head and 4096 keys.
 /// Error: every element within [2δ + (7 + 5√M)·u]·Σ_j p_j|v_j|, δ = 5√d·u·scale·max_j Σ|q||k| + u(2 max|s| + 2), u the unit roundoff.
 /// Threads: may be called from many at once; results are bitwise equal for any number of threads within a call.
 /// Sources: 1706.03762; one pass with a running softmax: 1805.02867, 2205.14135.

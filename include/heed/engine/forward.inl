@@ -301,8 +301,8 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, I
   if (count == 0) return;
   T* gathered_k = scratch + tiles * tile_size;
   T* gathered_v = gathered_k + block_keys * d;
-  // A single tile takes its keys in one go; several share each block of them while it is in the cache.
-  const bool alone = count == 1 && !gather_k && !gather_v;
+  // A single tile takes keys that lie close together in one go; several tiles share each block while it is in the cache.
+  const bool alone = count == 1 && !gather_k && !gather_v && k.row <= 2 * d && v.row <= 2 * d_v;
   for (Index from = 0; from < place.keys;) {
     const KeyRange some = rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
     if (some.empty()) break;

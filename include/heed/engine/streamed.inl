@@ -33,7 +33,7 @@ Index streamed_queries(const ForwardProblem<T>& p) {
   Index most = 0;
   for (Index s = 0; s < p.shape.sequences; ++s) {
     const Index queries = p.shape.place(s, 0).queries;
-    if (is_streamed(p, queries) && queries > most) most = queries;
+    if (is_streamed(queries) && queries > most) most = queries;
   }
   return most;
 }
@@ -53,7 +53,8 @@ Index partial_scratch(const ForwardProblem<T>& p, Index queries) {
 /// Bytes of one worker's scratch.
 template <class T>
 Index streamed_scratch(const ForwardProblem<T>& p, Index queries) {
-  return (p.shape.heads * queries * p.shape.d + 2 * streamed_rows * streamed_keys + streamed_keys * (p.shape.d + p.shape.d_v)) *
+  const Index rows = p.shape.heads / p.shape.key_heads * queries;
+  return (p.shape.heads * queries * p.shape.d + 2 * rows * streamed_keys + streamed_keys * (p.shape.d + p.shape.d_v)) *
          static_cast<Index>(sizeof(T));
 }
 
@@ -154,7 +155,7 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
   const Place place = shape.place(sequence, 0);
   const Index piece = t - first_piece(shape, sequence);
   const Index begin = piece * piece_keys;
-  if (!is_streamed(p, place.queries) || (begin >= place.keys && piece > 0)) return;
+  if (!is_streamed(place.queries) || (begin >= place.keys && piece > 0)) return;
   const Index end = begin + piece_keys < place.keys ? begin + piece_keys : place.keys;
   const Index d = shape.d, d_v = shape.d_v, n = place.queries;
   const Index group = shape.heads / shape.key_heads, rows = group * n;
@@ -167,8 +168,8 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
 
   T* queries = scratch;  // [head · n + i][d]
   T* scores = queries + shape.heads * most_queries * d;
-  T* seen = scores + streamed_rows * streamed_keys;
-  T* gathered_k = seen + streamed_rows * streamed_keys;
+  T* seen = scores + group * most_queries * streamed_keys;
+  T* gathered_k = seen + group * most_queries * streamed_keys;
   T* gathered_v = gathered_k + streamed_keys * d;
   const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
   for (Index h = 0; h < shape.heads; ++h)
@@ -244,7 +245,7 @@ template <class T>
 HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, Index most_queries, T* partials) {
   const Shape& shape = p.shape;
   const Place place = shape.place(sequence, 0);
-  if (!is_streamed(p, place.queries)) return;
+  if (!is_streamed(place.queries)) return;
   const Index n = place.queries, size = partial_size<T>(shape), d_v = shape.d_v;
   const Index pieces = place.keys == 0 ? 1 : (place.keys + piece_keys - 1) / piece_keys;
   const Index stride = shape.heads * most_queries * size;

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT
 // How a forward problem falls into tasks: query tiles of a head, and for few queries pieces of keys (streamed.inl).
 
-/// Sequences of so few queries a key head are streamed instead of tiled: their keys are read once, for all heads together.
-inline constexpr Index streamed_rows = 8;
+/// Sequences of at most so many queries are streamed instead of tiled: a tile of one pack would leave half its lanes empty, and would read
+/// the keys again for each query head.
+inline constexpr Index most_streamed_queries = 8;
 
-template <class T>
-bool is_streamed(const ForwardProblem<T>& p, Index queries) {
-  return queries * (p.shape.heads / p.shape.key_heads) <= streamed_rows;
-}
+inline bool is_streamed(Index queries) { return queries <= most_streamed_queries; }
 
 template <class T>
 Index tiled_tasks(const ForwardProblem<T>& p) {
-  if (p.shape.query_offsets == nullptr && is_streamed(p, p.shape.queries)) return 0;
+  if (p.shape.query_offsets == nullptr && is_streamed(p.shape.queries)) return 0;
   return slot_count(p.shape, group_tiles(p) * tile_lanes<T>) * p.shape.heads;
 }
 
@@ -25,6 +23,6 @@ HEED_NOINLINE void tiled_task(const ForwardProblem<T>& p, const Spec& spec, Inde
   const Index end = sequence + 1 < p.shape.sequences ? first_slot(p.shape, sequence + 1, lanes) : slot_count(p.shape, lanes);
   const Index slots = end - first, in_sequence = t - first * heads;
   const Index head = in_sequence / slots, group = slots - 1 - in_sequence % slots;
-  if (is_streamed(p, p.shape.place(sequence, head).queries)) return;
+  if (is_streamed(p.shape.place(sequence, head).queries)) return;
   forward_group(p, spec, sequence, head, group * tiles, static_cast<int>(tiles), scratch);
 }
