@@ -2,7 +2,8 @@
 #ifndef HEED_BENCHMARKS_ATTENTION_CASE_HPP
 #define HEED_BENCHMARKS_ATTENTION_CASE_HPP
 
-// One case of attention: its sizes, its random operands, the operations that count, and the check before the clock starts.
+// One case of attention: its sizes, its random operands, the operations that count, and the check before the
+// clock starts.
 
 #include <benchmark/benchmark.h>
 
@@ -30,7 +31,10 @@ struct Operands {
   Matrix<T, Order> q, k, v, out;
 
   explicit Operands(const Sizes& s)
-      : q(s.queries, s.heads * s.d), k(s.keys, s.key_heads * s.d), v(s.keys, s.key_heads * s.d), out(s.queries, s.heads * s.d) {
+      : q(s.queries, s.heads * s.d),
+        k(s.keys, s.key_heads * s.d),
+        v(s.keys, s.key_heads * s.d),
+        out(s.queries, s.heads * s.d) {
     std::mt19937 generator(1);
     std::normal_distribution<float> normal;
     for (auto* m : {&q, &k, &v})
@@ -40,7 +44,9 @@ struct Operands {
 };
 
 /// Visible pairs of one head: all, or those of a causal mask with a window of `window` keys.
-inline double pairs_full(const Sizes& s) { return static_cast<double>(s.queries) * static_cast<double>(s.keys); }
+inline double pairs_full(const Sizes& s) {
+  return static_cast<double>(s.queries) * static_cast<double>(s.keys);
+}
 inline double pairs_causal(const Sizes& s, Index window) {
   double pairs = 0;
   for (Index i = 0; i < s.queries; ++i)
@@ -49,12 +55,15 @@ inline double pairs_causal(const Sizes& s, Index window) {
 }
 
 /// Useful operations: 4 · pairs · d a head.
-inline double operations(const Sizes& s, double pairs) { return 4.0 * pairs * static_cast<double>(s.heads * s.d); }
+inline double operations(const Sizes& s, double pairs) {
+  return 4.0 * pairs * static_cast<double>(s.heads * s.d);
+}
 
 /// A few rows against the reference in double; a benchmark of wrong results is worth nothing.
 template <class T, int Order, class Spec>
 bool right(const Operands<T, Order>& x, const Sizes& s, const Spec& spec) {
-  const heed::Shape shape = heed::detail::make_shape(spec, x.q.rows(), x.q.cols(), x.k.rows(), x.k.cols(), x.v.rows(), x.v.cols());
+  const heed::Shape shape =
+      heed::detail::make_shape(spec, x.q.rows(), x.q.cols(), x.k.rows(), x.k.cols(), x.v.rows(), x.v.cols());
   const double scale = spec.template scale<double>(s.d);
   std::vector<heed::detail::Weight<double>> row;
   for (Index n = 0; n < 8; ++n) {
@@ -69,14 +78,15 @@ bool right(const Operands<T, Order>& x, const Sizes& s, const Spec& spec) {
         exact += w.value * static_cast<double>(x.v(w.key, kh * s.d + c));
         size += w.value * std::abs(static_cast<double>(x.v(w.key, kh * s.d + c)));
       }
-      if (!(std::abs(static_cast<double>(x.out(i, h * s.d + c)) - exact) <= 1e-5 * size + 1e-30)) return false;
+      if (!(std::abs(static_cast<double>(x.out(i, h * s.d + c)) - exact) <= 1e-5 * size + 1e-30))
+        return false;
     }
   }
   return true;
 }
 
-/// Runs one spec in the calling thread and reports GFLOP/s and the share of the multiply-add peak, both of the best iteration; the peak
-/// is measured just before and just after.
+/// Runs one spec in the calling thread and reports GFLOP/s and the share of the multiply-add peak, both of
+/// the best iteration; the peak is measured just before and just after.
 template <class T, class Spec>
 void run_case(benchmark::State& state, const Sizes& s, const Spec& variant, double pairs) {
   Operands<T> x(s);

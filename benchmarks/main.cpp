@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// heed_benchmarks: run with --help for the options, --benchmark_filter=decode for a part, --benchmark_out=FILE for JSON.
+// heed_benchmarks: run with --help for the options, --benchmark_filter=decode for a part,
+// --benchmark_out=FILE for JSON.
 
 #include <benchmark/benchmark.h>
 
@@ -31,7 +32,9 @@ int main(int argc, char** argv) {
   Eigen::setNbThreads(1);  // plain Eigen code and Heed both on one thread, unless a case says otherwise
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RegisterBenchmark("attention/memory/window256/1x131072x64", extra_memory_of, Eigen::Index(131072))->Iterations(1);
+  benchmark::RegisterBenchmark("attention/memory/window256/1x131072x64", extra_memory_of,
+                               Eigen::Index(131072))
+      ->Iterations(1);
   const double peak = measure::peak_gflops<float>(), peak_double = measure::peak_gflops<double>();
   benchmark::AddCustomContext("heed_instruction_set", heed::name(heed::instruction_set()));
   benchmark::AddCustomContext("multiply_add_peak_GFLOP/s", std::to_string(peak));

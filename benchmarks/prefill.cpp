@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// attention/prefill/…, attention/cross/…, attention/window/…: many queries, one thread, heads packed in columns unless "contiguous".
+// attention/prefill/…, attention/cross/…, attention/window/…: many queries, one thread, heads packed in
+// columns unless "contiguous".
 
 #include "attention_case.hpp"
 
@@ -11,20 +12,28 @@ template <class T = float>
 void full(benchmark::State& state, Sizes s) {
   run_case<T>(state, s, heed::spec(), pairs_full(s));
 }
-void causal(benchmark::State& state, Sizes s) { run_case<float>(state, s, heed::spec(heed::causal()), pairs_causal(s, s.keys)); }
-void window(benchmark::State& state, Sizes s, Index w) { run_case<float>(state, s, heed::spec(heed::last(w)), pairs_causal(s, w)); }
+void causal(benchmark::State& state, Sizes s) {
+  run_case<float>(state, s, heed::spec(heed::causal()), pairs_causal(s, s.keys));
+}
+void window(benchmark::State& state, Sizes s, Index w) {
+  run_case<float>(state, s, heed::spec(heed::last(w)), pairs_causal(s, w));
+}
 
 /// A batch of images: sequences of equal length, one after the other in rows.
 void vision(benchmark::State& state, Index images, Index heads, Index tokens, Index d) {
   std::vector<Index> offsets;
   for (Index n = 0; n <= images; ++n) offsets.push_back(n * tokens);
-  const double pairs = static_cast<double>(images) * static_cast<double>(tokens) * static_cast<double>(tokens);
-  run_case<float>(state, Sizes{heads, heads, images * tokens, images * tokens, d}, heed::spec(heed::sequences(offsets)), pairs);
+  const double pairs =
+      static_cast<double>(images) * static_cast<double>(tokens) * static_cast<double>(tokens);
+  run_case<float>(state, Sizes{heads, heads, images * tokens, images * tokens, d},
+                  heed::spec(heed::sequences(offsets)), pairs);
 }
 
 template <class... A>
 void add(const char* name, void (*f)(benchmark::State&, A...), A... a) {
-  benchmark::RegisterBenchmark(name, [=](benchmark::State& state) { f(state, a...); })->Unit(benchmark::kMillisecond)->UseRealTime();
+  benchmark::RegisterBenchmark(name, [=](benchmark::State& state) { f(state, a...); })
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime();
 }
 
 const int registered = [] {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// attention/ratio/…: comparisons in one run, the programs taking turns. Each counter is a quotient of best times.
+// attention/ratio/…: comparisons in one run, the programs taking turns. Each counter is a quotient of best
+// times.
 
 #include <Eigen/Core>
 
@@ -148,9 +149,11 @@ const int registered = [] {
   add("attention/ratio/threads/8x1024x64", two_threads, usual);
 #endif
   add("attention/ratio/cost/alibi", [=](benchmark::State& state) { cost(state, usual, heed::alibi()); });
-  add("attention/ratio/cost/softcap", [=](benchmark::State& state) { cost(state, usual, heed::softcap(30.0)); });
+  add("attention/ratio/cost/softcap",
+      [=](benchmark::State& state) { cost(state, usual, heed::softcap(30.0)); });
   add("attention/ratio/cost/score_with", [=](benchmark::State& state) {
-    cost(state, usual, heed::score_with([](auto s, auto i, auto j) { return s - 0.01f * static_cast<float>(i - j); }));
+    cost(state, usual,
+         heed::score_with([](auto s, auto i, auto j) { return s - 0.01f * static_cast<float>(i - j); }));
   });
   return 0;
 }();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Counts what a program takes from the heap. Replaces the global operator new, so one file of a program includes it.
+// Counts what a program takes from the heap. Replaces the global operator new, so one file of a program
+// includes it.
 #ifndef HEED_TESTS_ALLOCATION_COUNTER_HPP
 #define HEED_TESTS_ALLOCATION_COUNTER_HPP
 
@@ -39,7 +40,8 @@ inline void note_allocation(std::size_t bytes) {
 #endif
 #endif
 
-// glibc lets a program replace malloc and still reach the original: nothing escapes the count then, Eigen's own memory included.
+// glibc lets a program replace malloc and still reach the original: nothing escapes the count then, Eigen's
+// own memory included.
 #if defined(__GLIBC__) && !defined(HEED_TESTS_SANITIZED)
 #define HEED_TESTS_COUNT_MALLOC 1
 extern "C" {
@@ -56,21 +58,22 @@ void* aligned_alloc(std::size_t alignment, std::size_t bytes) noexcept {
 }
 #else
 
-void* operator new(std::size_t bytes) {
+// Not inlined: compilers warn of a mismatched pair where they see through one half of it.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   heed_test::note_allocation(bytes);
   if (void* p = std::malloc(bytes != 0 ? bytes : 1)) return p;
   throw std::bad_alloc();
 }
-void* operator new(std::size_t bytes, std::align_val_t alignment) {
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
   heed_test::note_allocation(bytes);
   const std::size_t a = static_cast<std::size_t>(alignment);
   if (void* p = std::aligned_alloc(a, (bytes + a - 1) / a * a)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
 
 #endif
 

@@ -42,28 +42,41 @@ void compare(const char* name, double tolerance) {
   const auto has = [&](const char* key) { return golden.count(key) > 0; };
   const auto at = [&](const char* key) { return golden.at(key); };
   ASSERT_TRUE(has("out") && has("lse")) << name;
-  const Matrix<T> q = at("q").template cast<T>(), k = at("k").template cast<T>(), v = at("v").template cast<T>();
+  const Matrix<T> q = at("q").template cast<T>(), k = at("k").template cast<T>(),
+                  v = at("v").template cast<T>();
   const Matrix<T> bias = has("bias") ? Matrix<T>(at("bias").template cast<T>()) : Matrix<T>();
   const Matrix<bool> mask = has("mask") ? Matrix<bool>((at("mask").array() != 0).matrix()) : Matrix<bool>();
   heed::Saved<T> saved;
-  const auto heads = heed::heads(static_cast<Index>(at("heads")(0, 0)), static_cast<Index>(at("key_heads")(0, 0)));
+  const auto heads =
+      heed::heads(static_cast<Index>(at("heads")(0, 0)), static_cast<Index>(at("key_heads")(0, 0)));
   const auto run = [&](const auto& seen) {
-    return Matrix<T>(heed::attention(q, k, v, heads, seen, heed::when(has("bias"), heed::bias(bias)),
-                                     heed::when(std::strcmp(name, "alibi") == 0, heed::alibi()),
-                                     heed::when(has("softcap"), heed::softcap(has("softcap") ? static_cast<T>(at("softcap")(0, 0)) : T(1))),
-                                     heed::when(has("scale"), heed::scale(has("scale") ? static_cast<T>(at("scale")(0, 0)) : T(1))), heed::save(saved)));
+    return Matrix<T>(heed::attention(
+        q, k, v, heads, seen, heed::when(has("bias"), heed::bias(bias)),
+        heed::when(std::strcmp(name, "alibi") == 0, heed::alibi()),
+        heed::when(has("softcap"),
+                   heed::softcap(has("softcap") ? static_cast<T>(at("softcap")(0, 0)) : T(1))),
+        heed::when(has("scale"), heed::scale(has("scale") ? static_cast<T>(at("scale")(0, 0)) : T(1))),
+        heed::save(saved)));
   };
   const auto expect = [&](const Matrix<T>& out) {
-    const double off = (out.template cast<double>() - at("out")).cwiseAbs().maxCoeff(), lse = (saved.lse.template cast<double>() - at("lse")).cwiseAbs().maxCoeff();
+    const double off = (out.template cast<double>() - at("out")).cwiseAbs().maxCoeff(),
+                 lse = (saved.lse.template cast<double>() - at("lse")).cwiseAbs().maxCoeff();
     EXPECT_LE(off, tolerance) << name;
     EXPECT_LE(lse, tolerance) << name;
   };
   expect(run(heed::when(has("mask"), heed::dense_mask(mask))));
-  if (std::strstr(name, "causal") != nullptr || std::strcmp(name, "alibi") == 0 || std::strcmp(name, "tiles") == 0) expect(run(heed::causal()));
+  if (std::strstr(name, "causal") != nullptr || std::strcmp(name, "alibi") == 0 ||
+      std::strcmp(name, "tiles") == 0)
+    expect(run(heed::causal()));
 }
 
-const char* const files[] = {"full",         "values_of_another_width", "causal",        "causal_more_keys", "masked",    "bias", "bias_per_head",
-                             "bias_per_key", "grouped_heads",           "alibi",         "softcap",          "one_query", "tiles"};
+const char* const files[] = {"full",          "values_of_another_width",
+                             "causal",        "causal_more_keys",
+                             "masked",        "bias",
+                             "bias_per_head", "bias_per_key",
+                             "grouped_heads", "alibi",
+                             "softcap",       "one_query",
+                             "tiles"};
 
 TEST(AttentionGolden, Double) {
   for (const char* file : files) compare<double>(file, 4e-15);

@@ -16,7 +16,8 @@ using namespace heed_test;
 std::vector<int> runs(Dice& dice, Index count) {
   std::vector<int> ids;
   for (int id = 0; static_cast<Index>(ids.size()) < count; ++id)
-    for (Index run = 1 + dice.below(60); run > 0 && static_cast<Index>(ids.size()) < count; --run) ids.push_back(id % 5);
+    for (Index run = 1 + dice.below(60); run > 0 && static_cast<Index>(ids.size()) < count; --run)
+      ids.push_back(id % 5);
   return ids;
 }
 
@@ -29,7 +30,8 @@ void intersection() {
     const std::vector<int> q = runs(dice, c.n), k = runs(dice, c.m);
     const Index inner = dice.below(12);
     oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads),
-                               heed::window(dice.below(200), dice.below(100)) & heed::documents(q, k) & !heed::window(inner, inner - 5 > 0 ? inner - 5 : 0)));
+                               heed::window(dice.below(200), dice.below(100)) & heed::documents(q, k) &
+                                   !heed::window(inner, inner - 5 > 0 ? inner - 5 : 0)));
   }
 }
 
@@ -39,8 +41,10 @@ void unions() {
   Dice dice(32);
   for (Index t = 0; t < sweep(160); ++t) {
     const Case c = draw_case<T>(32, t);
-    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads),
-                               heed::window(dice.below(20), dice.below(20)) | heed::window(3, 3, dice.below(150) - 60) | heed::causal(-dice.below(120))));
+    oracle.check(c,
+                 heed::spec(heed::heads(c.heads, c.key_heads), heed::window(dice.below(20), dice.below(20)) |
+                                                                   heed::window(3, 3, dice.below(150) - 60) |
+                                                                   heed::causal(-dice.below(120))));
   }
 }
 
@@ -51,7 +55,8 @@ void several() {
   for (Index t = 0; t < sweep(160); ++t) {
     const Case c = draw_case<T>(33, t);
     const std::vector<Index> length = {dice.below(c.m + 1)};
-    oracle.check(c, heed::spec(heed::when(t % 2 == 0, heed::causal()), heed::heads(c.heads, c.key_heads), heed::lengths(length),
+    oracle.check(c, heed::spec(heed::when(t % 2 == 0, heed::causal()), heed::heads(c.heads, c.key_heads),
+                               heed::lengths(length),
                                heed::when(t % 3 == 0, !heed::window(dice.below(30), dice.below(30)))));
   }
 }

@@ -39,7 +39,8 @@ void causal_bias() {
   Dice dice(42);
   for (Index t = 0; t < sweep(120); ++t) {
     const Case c = draw_case<T>(42, t);
-    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::causal(), heed::bias(draw_bias<T>(dice, c, t % 5))));
+    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::causal(),
+                               heed::bias(draw_bias<T>(dice, c, t % 5))));
   }
 }
 
@@ -48,7 +49,9 @@ void alibi() {
   Oracle<T> oracle("alibi");
   for (Index t = 0; t < sweep(160); ++t) {
     const Case c = draw_case<T>(43, t);
-    const auto term = t % 3 == 0 ? heed::alibi() : t % 3 == 1 ? heed::alibi(heed::top_left) : heed::alibi(t - 80);
+    const auto term = t % 3 == 0   ? heed::alibi()
+                      : t % 3 == 1 ? heed::alibi(heed::top_left)
+                                   : heed::alibi(t - 80);
     oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), term));
   }
 }

@@ -16,7 +16,9 @@ void causal() {
   Dice dice(5);
   for (Index t = 0; t < sweep(240); ++t) {
     const Case c = draw_case<T>(11, t);
-    const auto mask = t % 3 == 0 ? heed::causal() : t % 3 == 1 ? heed::causal(heed::top_left) : heed::causal(dice.below(2 * c.m + 3) - c.m - 1);
+    const auto mask = t % 3 == 0   ? heed::causal()
+                      : t % 3 == 1 ? heed::causal(heed::top_left)
+                                   : heed::causal(dice.below(2 * c.m + 3) - c.m - 1);
     oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), mask));
   }
 }
@@ -30,11 +32,12 @@ void window() {
     const Case c = draw_case<T>(12, t);
     const Index left = dice.of(sides), right = dice.of(sides);
     const Index offset = dice.below(2 * c.m + 3) - c.m - 1;
-    const auto mask = t % 5 == 0   ? heed::last(1 + dice.below(70))
-                      : t % 5 == 1 ? heed::window(left, right, heed::top_left)
-                      : t % 5 == 2 ? heed::window(left, right, offset)
-                      : t % 5 == 3 ? heed::window(left + (left < 300 ? 20 : 0), -dice.below(20))  // ends before the query
-                                   : heed::window(left, right);
+    const auto mask =
+        t % 5 == 0   ? heed::last(1 + dice.below(70))
+        : t % 5 == 1 ? heed::window(left, right, heed::top_left)
+        : t % 5 == 2 ? heed::window(left, right, offset)
+        : t % 5 == 3 ? heed::window(left + (left < 300 ? 20 : 0), -dice.below(20))  // ends before the query
+                     : heed::window(left, right);
     oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), mask));
   }
 }

@@ -15,7 +15,8 @@ std::vector<int> draw_ids(Dice& dice, Index count, Index longest) {
   std::vector<int> ids;
   while (static_cast<Index>(ids.size()) < count) {
     const int id = static_cast<int>(dice.below(6));
-    for (Index run = 1 + dice.below(longest); run > 0 && static_cast<Index>(ids.size()) < count; --run) ids.push_back(id);
+    for (Index run = 1 + dice.below(longest); run > 0 && static_cast<Index>(ids.size()) < count; --run)
+      ids.push_back(id);
   }
   return ids;
 }
@@ -27,7 +28,8 @@ void documents() {
   for (Index t = 0; t < sweep(200); ++t) {
     const Case c = draw_case<T>(21, t);
     const Index longest = t % 3 == 0 ? 1 : t % 3 == 1 ? 20 : 150;
-    const std::vector<int> q = draw_ids(dice, c.n, longest), k = c.n == c.m ? q : draw_ids(dice, c.m, longest);
+    const std::vector<int> q = draw_ids(dice, c.n, longest),
+                           k = c.n == c.m ? q : draw_ids(dice, c.m, longest);
     oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::documents(q, k)));
   }
 }
@@ -52,8 +54,10 @@ void mask_where() {
   for (Index t = 0; t < sweep(160); ++t) {
     const Case c = draw_case<T>(23, t);
     const int step = 1 + static_cast<int>(t) % 7;
-    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads),
-                               heed::mask_where([step](auto i, auto j, auto h) { return (i + j + h) % step == 0 || j == 3; })));
+    oracle.check(
+        c, heed::spec(heed::heads(c.heads, c.key_heads), heed::mask_where([step](auto i, auto j, auto h) {
+                        return (i + j + h) % step == 0 || j == 3;
+                      })));
   }
 }
 

@@ -20,7 +20,9 @@ void with_heads_and_scale() {
   const T scales[] = {T(0.25), T(0), T(-0.3), T(1)};
   for (Index t = 0; t < sweep(200); ++t) {
     const Case c = draw_case<T>(2, t);
-    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::scale(t % 2 == 0 ? T(1) / std::sqrt(T(c.d)) : scales[t / 2 % 4] / std::sqrt(T(c.d)))));
+    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads),
+                               heed::scale(t % 2 == 0 ? T(1) / std::sqrt(T(c.d))
+                                                      : scales[t / 2 % 4] / std::sqrt(T(c.d)))));
   }
 }
 

@@ -22,7 +22,8 @@ void ragged_causal() {
   Oracle<T> oracle("sequences, causal");
   for (Index t = 0; t < sweep(200); ++t) {
     const Batch b = draw_batch<T>(62, t);
-    oracle.check(b.c, heed::spec(heed::heads(b.c.heads, b.c.key_heads), heed::causal(), heed::sequences(b.q, b.k)));
+    oracle.check(
+        b.c, heed::spec(heed::heads(b.c.heads, b.c.key_heads), heed::causal(), heed::sequences(b.q, b.k)));
   }
 }
 

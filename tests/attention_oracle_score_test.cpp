@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// attention() against plain loops: softcap, functions of the score. (Functors that do not stretch differences between scores: the
-// bound knows nothing of their slopes.)
+// attention() against plain loops: softcap, functions of the score. (Functors that do not stretch differences
+// between scores: the bound knows nothing of their slopes.)
 #include "oracle.hpp"
 
 #include <heed/functions.hpp>
@@ -28,11 +28,12 @@ void score_with() {
   Oracle<T> oracle("score_with");
   for (Index t = 0; t < sweep(160); ++t) {
     const Case c = draw_case<T>(52, t);
-    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::score_with([](auto s, auto i, auto j, auto h) {
-                                 using S = decltype(s);
-                                 return heed::select((i + j) % 5 == 0, S(-std::numeric_limits<double>::infinity()),
-                                                     S(s * S(0.5) + S(0.25) * S(static_cast<float>(h % 3))));
-                               })));
+    oracle.check(
+        c, heed::spec(heed::heads(c.heads, c.key_heads), heed::score_with([](auto s, auto i, auto j, auto h) {
+                        using S = decltype(s);
+                        return heed::select((i + j) % 5 == 0, S(-std::numeric_limits<double>::infinity()),
+                                            S(s * S(0.5) + S(0.25) * S(static_cast<float>(h % 3))));
+                      })));
   }
 }
 
@@ -43,11 +44,12 @@ void masked_score_with() {
   Dice dice(53);
   for (Index t = 0; t < sweep(160); ++t) {
     const Case c = draw_case<T>(53, t);
-    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::window(dice.below(100), dice.below(20)),
-                               heed::score_with([](auto s, auto i, auto j) {
-                                 using S = decltype(s);
-                                 return S(s - S(0.125) * S(static_cast<float>(heed::abs(i - j) % 16)));
-                               })));
+    oracle.check(c,
+                 heed::spec(heed::heads(c.heads, c.key_heads), heed::window(dice.below(100), dice.below(20)),
+                            heed::score_with([](auto s, auto i, auto j) {
+                              using S = decltype(s);
+                              return S(s - S(0.125) * S(static_cast<float>(heed::abs(i - j) % 16)));
+                            })));
   }
 }
 

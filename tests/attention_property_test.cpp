@@ -24,8 +24,9 @@ struct Operands {
 };
 
 /// Streamed and tiled, one pack and several, with and without a crumb of keys.
-const std::vector<std::pair<Index, Index>> sizes = {{1, 1},   {1, 40},   {3, 129}, {8, 33},   {9, 1},    {17, 65},
-                                                    {64, 97}, {65, 200}, {113, 7}, {129, 129}, {200, 300}};
+const std::vector<std::pair<Index, Index>> sizes = {{1, 1},    {2, 2},   {1, 40},    {3, 129},
+                                                    {8, 33},   {9, 1},   {17, 65},   {64, 97},
+                                                    {65, 200}, {113, 7}, {129, 129}, {200, 300}};
 
 double distance(const Eigen::MatrixXf& a, const Eigen::MatrixXf& b) {
   EXPECT_EQ(a.rows(), b.rows());
@@ -43,7 +44,8 @@ TEST(AttentionProperty, WeightsSumToOne) {
     EXPECT_LT((weights.cast<double>().rowwise().sum().array() - 1).abs().maxCoeff(), 2e-6) << n << " x " << m;
     // They are exponentials of the scores: their logarithms differ as the scores do.
     const Eigen::MatrixXf s = x.q * x.k.transpose() / std::sqrt(24.0f);
-    for (Index j = 1; j < m; ++j) EXPECT_NEAR(std::log(weights(n - 1, j) / weights(n - 1, 0)), s(n - 1, j) - s(n - 1, 0), 2e-5);
+    for (Index j = 1; j < m; ++j)
+      EXPECT_NEAR(std::log(weights(n - 1, j) / weights(n - 1, 0)), s(n - 1, j) - s(n - 1, 0), 2e-5);
   }
 }
 
@@ -85,7 +87,8 @@ TEST(AttentionProperty, CausalIsOneCallPerPrefix) {
     const Eigen::MatrixXf got = heed::attention(x.q, x.k, x.v, heed::causal());
     for (Index i = 0; i < n; i += small ? 7 : 1) {
       const Index keys = std::max<Index>(0, i + m - n + 1);
-      EXPECT_LT(distance(got.row(i), heed::attention(x.q.row(i), x.k.topRows(keys), x.v.topRows(keys))), 3e-6) << n << " x " << m << ", row " << i;
+      EXPECT_LT(distance(got.row(i), heed::attention(x.q.row(i), x.k.topRows(keys), x.v.topRows(keys))), 3e-6)
+          << n << " x " << m << ", row " << i;
     }
   }
 }
@@ -94,9 +97,12 @@ TEST(AttentionProperty, WideWindowIsCausal) {
   for (const auto& [n, m] : sizes) {
     Operands x(n, m, 24, 10, 7);
     const Eigen::MatrixXf want = heed::attention(x.q, x.k, x.v, heed::causal());
-    for (Index left : {m, m + 100, heed::unbounded}) EXPECT_LT(distance(heed::attention(x.q, x.k, x.v, heed::window(left, 0)), want), 2e-6);
+    for (Index left : {m, m + 100, heed::unbounded})
+      EXPECT_LT(distance(heed::attention(x.q, x.k, x.v, heed::window(left, 0)), want), 2e-6);
     EXPECT_LT(distance(heed::attention(x.q, x.k, x.v, heed::last(m + n)), want), 2e-6);
-    EXPECT_LT(distance(heed::attention(x.q, x.k, x.v, heed::window(heed::unbounded, heed::unbounded)), heed::attention(x.q, x.k, x.v)), 2e-6);
+    EXPECT_LT(distance(heed::attention(x.q, x.k, x.v, heed::window(heed::unbounded, heed::unbounded)),
+                       heed::attention(x.q, x.k, x.v)),
+              2e-6);
   }
 }
 
@@ -111,7 +117,8 @@ TEST(AttentionProperty, SplitAndMergeIsTheWhole) {
     for (int piece = 0; piece < 4; ++piece) {
       heed::Saved<float> more;
       const Index begin = cuts[piece], count = cuts[piece + 1] - begin;
-      const Eigen::MatrixXf part = heed::attention(x.q, x.k.middleRows(begin, count), x.v.middleRows(begin, count), heed::save(more));
+      const Eigen::MatrixXf part =
+          heed::attention(x.q, x.k.middleRows(begin, count), x.v.middleRows(begin, count), heed::save(more));
       heed::merge_into(out, lse.lse, part, more.lse);
     }
     EXPECT_LT(distance(out, want), 3e-6);
@@ -124,13 +131,16 @@ TEST(AttentionProperty, GroupedHeadsAreRepeatedKeys) {
     for (Index group : {2, 4, 9}) {
       const Index d = 12, d_v = 5, key_heads = 2, heads = key_heads * group;
       Dice dice(9);
-      const Eigen::MatrixXf q = dice.matrix<float>(n, heads * d), k = dice.matrix<float>(m, key_heads * d), v = dice.matrix<float>(m, key_heads * d_v);
+      const Eigen::MatrixXf q = dice.matrix<float>(n, heads * d), k = dice.matrix<float>(m, key_heads * d),
+                            v = dice.matrix<float>(m, key_heads * d_v);
       Eigen::MatrixXf keys(m, heads * d), values(m, heads * d_v);
       for (Index h = 0; h < heads; ++h) {
         keys.middleCols(h * d, d) = k.middleCols(h / group * d, d);
         values.middleCols(h * d_v, d_v) = v.middleCols(h / group * d_v, d_v);
       }
-      EXPECT_LT(distance(heed::attention(q, k, v, heed::heads(heads, key_heads)), heed::attention(q, keys, values, heed::heads(heads))), 3e-6);
+      EXPECT_LT(distance(heed::attention(q, k, v, heed::heads(heads, key_heads)),
+                         heed::attention(q, keys, values, heed::heads(heads))),
+                3e-6);
     }
   }
 }
@@ -147,13 +157,15 @@ TEST(AttentionProperty, MillionEqualScores) {
     const auto compare = [&](const char* path, const Eigen::MatrixXf& out, double keys) {
       const double worst = (out.cast<double>().array() / static_cast<double>(value) - 1).abs().maxCoeff();
       const double lse = (saved.lse.cast<double>().array() - std::log(keys)).abs().maxCoeff();
-      std::printf("equal scores, %d x %d, %s: worst ratio to the bound: %.4f (log-sum-exp %.4f)\n", int(n), int(m), path, worst / bound,
-                  lse / (bound + 3 * u * std::log(keys)));
+      std::printf("equal scores, %d x %d, %s: worst ratio to the bound: %.4f (log-sum-exp %.4f)\n", int(n),
+                  int(m), path, worst / bound, lse / (bound + 3 * u * std::log(keys)));
       EXPECT_LE(worst, bound);
       EXPECT_LE(lse, bound + 3 * u * std::log(keys));
     };
     compare("full", heed::attention(q, k, v, heed::save(saved)), static_cast<double>(m));
-    compare("window", heed::attention(q, k, v, heed::window(m - 100, 0, m - 1), heed::save(saved)).bottomRows(1), static_cast<double>(m - 100 - (n - 2)));
+    compare("window",
+            heed::attention(q, k, v, heed::window(m - 100, 0, m - 1), heed::save(saved)).bottomRows(1),
+            static_cast<double>(m - 100 - (n - 2)));
   }
 }
 

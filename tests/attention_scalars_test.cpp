@@ -33,7 +33,8 @@ template <class T>
 Matrix<double> attend(const Operands& x, heed::Saved<T>* saved = nullptr) {
   heed::Saved<T> own;
   const Matrix<T> q = x.q.cast<T>(), k = x.k.leftCols(x.q.cols() / 2).cast<T>(), v = x.v.cast<T>();
-  const Matrix<T> out = heed::attention(q, k, v, heed::heads(2, 1), heed::causal(), heed::alibi(), heed::save(saved != nullptr ? *saved : own));
+  const Matrix<T> out = heed::attention(q, k, v, heed::heads(2, 1), heed::causal(), heed::alibi(),
+                                        heed::save(saved != nullptr ? *saved : own));
   return out.template cast<double>();
 }
 
@@ -53,7 +54,8 @@ TEST(AttentionScalars, AllAgree) {
 /// 16-bit numbers accumulate in float: the result is the float result of the same numbers, rounded once.
 TEST(AttentionScalars, SixteenBitsAccumulateInFloat) {
   const Operands x(9, 300, 8, 5);
-  const Matrix<Eigen::bfloat16> q = x.q.cast<Eigen::bfloat16>(), k = x.k.cast<Eigen::bfloat16>(), v = x.v.cast<Eigen::bfloat16>();
+  const Matrix<Eigen::bfloat16> q = x.q.cast<Eigen::bfloat16>(), k = x.k.cast<Eigen::bfloat16>(),
+                                v = x.v.cast<Eigen::bfloat16>();
   const Matrix<float> want = heed::attention(q.cast<float>(), k.cast<float>(), v.cast<float>());
   const Matrix<float> got = heed::attention(q, k, v).cast<float>();
   EXPECT_LT(((got - want).array() / want.array().abs()).abs().maxCoeff(), 0x1p-8 + 1e-4);
@@ -73,7 +75,8 @@ TEST(AttentionScalars, AutoDiffScalar) {
     y.k(2, 0) += dk;
     return Matrix<double>(heed::attention(y.q, y.k, y.v, heed::causal(), heed::alibi()));
   };
-  const Matrix<double> by_q = (value(1e-5, 0) - value(-1e-5, 0)) / 2e-5, by_k = (value(0, 1e-5) - value(0, -1e-5)) / 2e-5;
+  const Matrix<double> by_q = (value(1e-5, 0) - value(-1e-5, 0)) / 2e-5,
+                       by_k = (value(0, 1e-5) - value(0, -1e-5)) / 2e-5;
   const Matrix<double> plain = value(0, 0);
   for (Index i = 0; i < 4; ++i)
     for (Index c = 0; c < 2; ++c) {
@@ -138,7 +141,8 @@ TEST(AttentionScalars, Expressions) {
   expect_near(heed::attention(twice, x.k, RowMatrix<double>(x.v)), want);
   expect_near(heed::attention(twice.array().matrix(), x.k, x.v), want);
   const Matrix<double> product = x.q * x.q.transpose() * x.q;
-  EXPECT_TRUE(heed::attention(x.q * x.q.transpose() * x.q, x.k, x.v).isApprox(heed::attention(product, x.k, x.v), 1e-13));
+  EXPECT_TRUE(heed::attention(x.q * x.q.transpose() * x.q, x.k, x.v)
+                  .isApprox(heed::attention(product, x.k, x.v), 1e-13));
   const Eigen::Ref<const Matrix<double>> ref(x.k);
   const Eigen::Ref<const Matrix<double>, 0, Eigen::OuterStride<>> block(x.k.topRows(30));
   expect_near(heed::attention(twice, ref, x.v), want);

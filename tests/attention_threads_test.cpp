@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The same bits from any number of threads and any order of the tasks, callers side by side, and exceptions that come home.
+// The same bits from any number of threads and any order of the tasks, callers side by side, and exceptions
+// that come home.
 #include "oracle.hpp"
 
 #include <atomic>
@@ -28,7 +29,8 @@ struct Shuffled {
     for (Index t = 0; t < tasks; ++t) order[static_cast<std::size_t>(t)] = tasks - 1 - t;
     Dice dice(seed);
     if (seed != 0)
-      for (Index t = tasks - 1; t > 0; --t) std::swap(order[static_cast<std::size_t>(t)], order[static_cast<std::size_t>(dice.below(t + 1))]);
+      for (Index t = tasks - 1; t > 0; --t)
+        std::swap(order[static_cast<std::size_t>(t)], order[static_cast<std::size_t>(dice.below(t + 1))]);
     for (const Index t : order) task(t, static_cast<int>(dice.below(workers)));
   }
 };
@@ -70,8 +72,9 @@ struct Problem {
   template <class Executor>
   std::pair<Eigen::MatrixXf, Eigen::MatrixXf> run(Executor&& executor) const {
     heed::Saved<float> saved;
-    Eigen::MatrixXf out = heed::attention(q, k, v, heed::heads(4, 2), heed::sequences(queries, keys), heed::causal(), heed::alibi(),
-                                          heed::save(saved), heed::on(executor));
+    Eigen::MatrixXf out =
+        heed::attention(q, k, v, heed::heads(4, 2), heed::sequences(queries, keys), heed::causal(),
+                        heed::alibi(), heed::save(saved), heed::on(executor));
     return {std::move(out), std::move(saved.lse)};
   }
 };
@@ -117,7 +120,8 @@ TEST(AttentionThreads, OpenMP) {
 TEST(AttentionThreads, DefaultExecutor) {
   static const auto want = problem().run(heed::serial());
   heed::Saved<float> saved;
-  const Eigen::MatrixXf out = heed::attention(problem().q, problem().k, problem().v, heed::heads(4, 2), heed::sequences(problem().queries, problem().keys),
+  const Eigen::MatrixXf out = heed::attention(problem().q, problem().k, problem().v, heed::heads(4, 2),
+                                              heed::sequences(problem().queries, problem().keys),
                                               heed::causal(), heed::alibi(), heed::save(saved));
   EXPECT_TRUE(out == want.first);
   EXPECT_TRUE(saved.lse == want.second);
@@ -144,7 +148,8 @@ TEST(AttentionThreads, ExceptionsReachTheCaller) {
   Eigen::ThreadPool pool(4);
   Dice dice(13);
   for (const auto& [n, m] : std::vector<std::pair<Index, Index>>{{300, 300}, {2, 20000}, {12, 12}}) {
-    const Eigen::MatrixXf q = dice.matrix<float>(n, 32), k = dice.matrix<float>(m, 32), v = dice.matrix<float>(m, 32);
+    const Eigen::MatrixXf q = dice.matrix<float>(n, 32), k = dice.matrix<float>(m, 32),
+                          v = dice.matrix<float>(m, 32);
     for (const Index where : {Index(0), m / 2, m - 1}) {
       const auto explode = heed::score_with([where](auto s, auto, auto j) {
         if (j == where) throw std::runtime_error("no score for this pair");

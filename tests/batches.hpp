@@ -15,7 +15,8 @@ struct Batch {
   Index longest = 0;
 };
 
-/// Empty sequences, single queries with long caches, and long ones, in one batch: streamed and tiled tasks side by side.
+/// Empty sequences, single queries with long caches, and long ones, in one batch: streamed and tiled tasks
+/// side by side.
 template <class T>
 Batch draw_batch(std::uint64_t family, Index turn) {
   Dice dice(family * 7919u + static_cast<std::uint64_t>(turn));

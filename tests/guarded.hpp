@@ -25,14 +25,14 @@ template <class T>
 using ConstView = Eigen::Map<const Matrix<T>, Eigen::Unaligned, Strides>;
 
 enum class Layout {
-  rows,             // row-major, and not one element more than needed: AddressSanitizer sees what lies beside
-  columns,          // column-major, likewise
-  padded_rows,      // a block of a larger row-major matrix at a misaligned base
-  padded_columns,   // a block of a larger column-major matrix at a misaligned base
-  spread,           // every second column of every second row
-  wide_rows,        // rows a power of two apart
-  upside_down,      // rows from the last to the first
-  right_to_left,    // columns from the last to the first
+  rows,            // row-major, and not one element more than needed: AddressSanitizer sees what lies beside
+  columns,         // column-major, likewise
+  padded_rows,     // a block of a larger row-major matrix at a misaligned base
+  padded_columns,  // a block of a larger column-major matrix at a misaligned base
+  spread,          // every second column of every second row
+  wide_rows,       // rows a power of two apart
+  upside_down,     // rows from the last to the first
+  right_to_left,   // columns from the last to the first
 };
 inline constexpr int layouts = 8;
 
@@ -45,7 +45,8 @@ T canary() {
     return std::bit_cast<T>(std::uint64_t{0x7ff85a5a5a5a5a5au});
 }
 
-/// A rows x columns matrix whose surroundings and gaps hold canaries: to read one makes a NaN, to write one is noticed.
+/// A rows x columns matrix whose surroundings and gaps hold canaries: to read one makes a NaN, to write one
+/// is noticed.
 template <class T>
 class Guarded {
  public:
@@ -54,13 +55,17 @@ class Guarded {
     column_ = 1;
     row_ = columns;
     switch (layout) {
-      case Layout::rows: before = after = 0; break;
+      case Layout::rows:
+        before = after = 0;
+        break;
       case Layout::columns:
         before = after = 0;
         row_ = 1;
         column_ = rows;
         break;
-      case Layout::padded_rows: row_ = columns + 5; break;
+      case Layout::padded_rows:
+        row_ = columns + 5;
+        break;
       case Layout::padded_columns:
         row_ = 1;
         column_ = rows + 3;
@@ -73,7 +78,9 @@ class Guarded {
         row_ = 128;
         while (row_ < columns) row_ *= 2;
         break;
-      case Layout::upside_down: row_ = -(columns + 1); break;
+      case Layout::upside_down:
+        row_ = -(columns + 1);
+        break;
       case Layout::right_to_left:
         column_ = -1;
         row_ = columns + 2;
@@ -86,7 +93,8 @@ class Guarded {
     memory_.assign(static_cast<std::size_t>(before + (empty ? 0 : high - low + 1) + after), canary<T>());
     owned_.assign(memory_.size(), false);
     for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < columns; ++j) owned_[static_cast<std::size_t>(first_ + i * row_ + j * column_)] = true;
+      for (Index j = 0; j < columns; ++j)
+        owned_[static_cast<std::size_t>(first_ + i * row_ + j * column_)] = true;
   }
   template <class D>
   Guarded(const Eigen::MatrixBase<D>& values, Layout layout) : Guarded(values.rows(), values.cols(), layout) {
@@ -94,7 +102,9 @@ class Guarded {
   }
 
   View<T> view() { return View<T>(memory_.data() + first_, rows_, columns_, Strides(column_, row_)); }
-  ConstView<T> view() const { return ConstView<T>(memory_.data() + first_, rows_, columns_, Strides(column_, row_)); }
+  ConstView<T> view() const {
+    return ConstView<T>(memory_.data() + first_, rows_, columns_, Strides(column_, row_));
+  }
 
   /// Does everything outside of the matrix still hold its canary?
   bool intact() const {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The vector kernels of every compiled instruction set that the machine has: powers of two, transposes, products.
+// The vector kernels of every compiled instruction set that the machine has: powers of two, transposes,
+// products.
 #include "oracle.hpp"
 
-// Always-inline kernels can be called only by functions of the same target, so the checks are compiled once for each.
+// Always-inline kernels can be called only by functions of the same target, so the checks are compiled once
+// for each.
 #if HEED_WITH_GENERIC
 namespace heed_test::generic {
 namespace lanes = heed::detail::generic;
@@ -40,7 +42,8 @@ TEST(Lanes, Avx2Double) {
 
 #if HEED_WITH_AVX512
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
@@ -69,7 +72,8 @@ TEST(Lanes, TheSetThatRunsIsAvailable) {
   EXPECT_STRNE(heed::name(heed::instruction_set()), "");
   // The environment decides where it names a set that is there.
   if (const char* wish = std::getenv("HEED_INSTRUCTION_SET"))
-    for (const auto set : {heed::InstructionSet::generic, heed::InstructionSet::avx2, heed::InstructionSet::avx512})
+    for (const auto set :
+         {heed::InstructionSet::generic, heed::InstructionSet::avx2, heed::InstructionSet::avx512})
       if (std::string(wish) == heed::name(set) && heed::available(set)) {
         EXPECT_EQ(heed::instruction_set(), set);
       }

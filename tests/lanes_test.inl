@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What lanes_test.cpp asks of one instruction set. Included once for each, inside a namespace of the test's own and under the
-// set's target; `lanes` names the kernels.
+// What lanes_test.cpp asks of one instruction set. Included once for each, inside a namespace of the test's
+// own and under the set's target; `lanes` names the kernels.
 
 template <class T>
 struct Exp2Report {
@@ -20,7 +20,8 @@ HEED_NOINLINE Exp2Report<T> check_exp2(long per_exponent) {
   using Wide = typename WiderOf<T>::type;
   constexpr int width = lanes::Pack<T>::width;
   constexpr int digits = std::numeric_limits<T>::digits;
-  const T low = static_cast<T>(std::numeric_limits<T>::min_exponent - 1), high = static_cast<T>(std::numeric_limits<T>::max_exponent - 1);
+  const T low = static_cast<T>(std::numeric_limits<T>::min_exponent - 1),
+          high = static_cast<T>(std::numeric_limits<T>::max_exponent - 1);
   Exp2Report<T> report;
   Dice dice(91);
   T in[width], out[width];
@@ -61,15 +62,19 @@ HEED_NOINLINE Exp2Report<T> check_exp2(long per_exponent) {
 
   const T infinity = std::numeric_limits<T>::infinity();
   const auto expect = [&](bool good, T x, T y) {
-    if (!good && report.wrong.size() < 200) report.wrong += std::to_string(x) + " gives " + std::to_string(y) + "; ";
+    if (!good && report.wrong.size() < 200)
+      report.wrong += std::to_string(x) + " gives " + std::to_string(y) + "; ";
   };
-  const T zeros[] = {-infinity, std::numeric_limits<T>::lowest(), T(-1e30), -2 * high, static_cast<T>(std::numeric_limits<T>::min_exponent - digits - 2)};
+  const T zeros[] = {-infinity, std::numeric_limits<T>::lowest(), T(-1e30), -2 * high,
+                     static_cast<T>(std::numeric_limits<T>::min_exponent - digits - 2)};
   for (const T x : zeros)
     for (int at = 0; at < width; ++at) {
       for (int l = 0; l < width; ++l) in[l] = T(1);
       in[at] = x;
       exp2_pack(in, out);
-      for (int l = 0; l < width; ++l) expect(l == at ? out[l] == T(0) && !std::signbit(out[l]) : std::abs(out[l] - 2) < T(1e-6), in[l], out[l]);
+      for (int l = 0; l < width; ++l)
+        expect(l == at ? out[l] == T(0) && !std::signbit(out[l]) : std::abs(out[l] - 2) < T(1e-6), in[l],
+               out[l]);
     }
   const T greats[] = {infinity, std::numeric_limits<T>::max(), high + 1, high + 100};
   for (const T x : greats) {
@@ -77,9 +82,11 @@ HEED_NOINLINE Exp2Report<T> check_exp2(long per_exponent) {
     exp2_pack(in, out);
     for (int l = 0; l < width; ++l) expect(out[l] == infinity, x, out[l]);
   }
-  for (int l = 0; l < width; ++l) in[l] = l == 0 || l == width - 1 ? std::numeric_limits<T>::quiet_NaN() : T(3);
+  for (int l = 0; l < width; ++l)
+    in[l] = l == 0 || l == width - 1 ? std::numeric_limits<T>::quiet_NaN() : T(3);
   exp2_pack(in, out);
-  for (int l = 0; l < width; ++l) expect(l == 0 || l == width - 1 ? out[l] != out[l] : std::abs(out[l] - 8) < T(1e-5), in[l], out[l]);
+  for (int l = 0; l < width; ++l)
+    expect(l == 0 || l == width - 1 ? out[l] != out[l] : std::abs(out[l] - 8) < T(1e-5), in[l], out[l]);
   // Below the range of normal results: between 0 and the smallest of them.
   for (T x = low - 1; x > low - 60; x -= T(0.37)) {
     for (int l = 0; l < width; ++l) in[l] = x;
@@ -120,14 +127,18 @@ HEED_NOINLINE bool check_moves() {
         const Index row = view.innerStride(), column = view.outerStride();
         const Index stride = width + 3;
         std::vector<T> moved(static_cast<std::size_t>(columns * stride), T(7));
-        lanes::rows_to_lanes(static_cast<const T*>(view.data()), row, column, count, columns, T(3), moved.data(), stride);
+        lanes::rows_to_lanes(static_cast<const T*>(view.data()), row, column, count, columns, T(3),
+                             moved.data(), stride);
         for (Index t = 0; t < columns; ++t)
           for (Index l = 0; l < stride; ++l)
-            good = good && moved[static_cast<std::size_t>(t * stride + l)] == (l < count ? values(l, t) * 3 : l < width ? T(0) : T(7));
+            good = good && moved[static_cast<std::size_t>(t * stride + l)] == (l < count   ? values(l, t) * 3
+                                                                               : l < width ? T(0)
+                                                                                           : T(7));
         T factor[width];
         for (int l = 0; l < width; ++l) factor[l] = static_cast<T>(l + 1);
         Guarded<T> back(count, columns, static_cast<Layout>(layout));
-        lanes::lanes_to_rows(static_cast<const T*>(moved.data()), stride, factor, count, columns, back.view().data(), row, column);
+        lanes::lanes_to_rows(static_cast<const T*>(moved.data()), stride, factor, count, columns,
+                             back.view().data(), row, column);
         good = good && back.intact();
         for (Index t = 0; t < columns; ++t)
           for (Index l = 0; l < count; ++l) good = good && back.view()(l, t) == values(l, t) * 3 * factor[l];
@@ -152,9 +163,11 @@ HEED_NOINLINE double check_dots() {
         const Matrix<double> wide_q = q.template cast<double>(), wide_k = k.view().template cast<double>();
         for (Index r = 0; r < rows; ++r)
           for (Index j = 0; j < keys; ++j) {
-            const long double exact = wide_q.row(r).cast<long double>().dot(wide_k.row(j).cast<long double>());
+            const long double exact =
+                wide_q.row(r).cast<long double>().dot(wide_k.row(j).cast<long double>());
             const double size = wide_q.row(r).cwiseAbs().dot(wide_k.row(j).cwiseAbs());
-            const double off = static_cast<double>(std::abs(static_cast<long double>(scores.view()(r, j)) - exact));
+            const double off =
+                static_cast<double>(std::abs(static_cast<long double>(scores.view()(r, j)) - exact));
             worst = std::max(worst, off / (u * size * std::sqrt(static_cast<double>(d))));
           }
       }
@@ -175,10 +188,12 @@ HEED_NOINLINE double check_tile() {
       for (const Layout layout : {Layout::padded_rows, Layout::columns, Layout::upside_down}) {
         const Guarded<T> ga(a, layout);
         Guarded<T> stored(rows, columns, Layout::padded_rows), added(before, Layout::padded_rows);
-        lanes::product_rows<packs, false>(rows, ga.view().data(), ga.view().innerStride(), ga.view().outerStride(), b.data(), columns, n,
-                                          stored.view().data(), columns + 5);
-        lanes::product_rows<packs, true>(rows, ga.view().data(), ga.view().innerStride(), ga.view().outerStride(), b.data(), columns, n,
-                                         added.view().data(), columns + 5);
+        lanes::product_rows<packs, false>(rows, ga.view().data(), ga.view().innerStride(),
+                                          ga.view().outerStride(), b.data(), columns, n, stored.view().data(),
+                                          columns + 5);
+        lanes::product_rows<packs, true>(rows, ga.view().data(), ga.view().innerStride(),
+                                         ga.view().outerStride(), b.data(), columns, n, added.view().data(),
+                                         columns + 5);
         if (!stored.intact() || !added.intact()) return std::numeric_limits<double>::infinity();
         const Matrix<double> wa = a.template cast<double>(), wb = b.template cast<double>();
         for (Index r = 0; r < rows; ++r)
@@ -191,9 +206,13 @@ HEED_NOINLINE double check_tile() {
             }
             const double start = static_cast<double>(before(r, l));
             const double unit = u * std::sqrt(static_cast<double>(n + 1));
-            worst = std::max(worst, static_cast<double>(std::abs(static_cast<long double>(stored.view()(r, l)) - exact)) / (unit * size));
-            worst = std::max(worst, static_cast<double>(std::abs(static_cast<long double>(added.view()(r, l)) - start - exact)) /
-                                        (unit * (size + std::abs(start))));
+            worst = std::max(
+                worst, static_cast<double>(std::abs(static_cast<long double>(stored.view()(r, l)) - exact)) /
+                           (unit * size));
+            worst = std::max(
+                worst,
+                static_cast<double>(std::abs(static_cast<long double>(added.view()(r, l)) - start - exact)) /
+                    (unit * (size + std::abs(start))));
           }
       }
     }
@@ -204,7 +223,8 @@ template <class T>
 HEED_NOINLINE void check_all(const char* set) {
   const char* scalar = sizeof(T) == 4 ? "float" : "double";
   const Exp2Report<T> report = check_exp2<T>(small ? 50 : sizeof(T) == 4 ? 4000 : 500);
-  std::printf("exp2, %s, %s: worst error %.3f ULP at %.17g\n", scalar, set, report.worst, static_cast<double>(report.worst_at));
+  std::printf("exp2, %s, %s: worst error %.3f ULP at %.17g\n", scalar, set, report.worst,
+              static_cast<double>(report.worst_at));
   EXPECT_LE(report.worst, 2) << set << " " << scalar;
   EXPECT_EQ(report.wrong, "") << set << " " << scalar;
   EXPECT_TRUE(check_transpose<T>()) << set << " " << scalar;
@@ -212,7 +232,8 @@ HEED_NOINLINE void check_all(const char* set) {
   const double dots = check_dots<T>(), one = check_tile<1, T>(), two = check_tile<2, T>();
   double most = std::max(one, two);
   if constexpr (lanes::tile_packs == 4) most = std::max({most, check_tile<3, T>(), check_tile<4, T>()});
-  std::printf("products, %s, %s: worst error %.3f (dots), %.3f (tiles) of u √n Σ|a||b|\n", scalar, set, dots, most);
+  std::printf("products, %s, %s: worst error %.3f (dots), %.3f (tiles) of u √n Σ|a||b|\n", scalar, set, dots,
+              most);
   EXPECT_LE(dots, 1.5) << set << " " << scalar;
   EXPECT_LE(most, 1.5) << set << " " << scalar;
 }

@@ -25,36 +25,34 @@ inline constexpr bool on_engine = std::is_same_v<Scalar, float> || std::is_same_
 /// What the reference path accumulates in: 16-bit numbers are storage only.
 template <class Scalar>
 using Accumulator =
-    std::conditional_t<std::is_same_v<Scalar, Eigen::half> || std::is_same_v<Scalar, Eigen::bfloat16>, float, Scalar>;
+    std::conditional_t<std::is_same_v<Scalar, Eigen::half> || std::is_same_v<Scalar, Eigen::bfloat16>, float,
+                       Scalar>;
 
-/// The matrix that attention() returns: rows of q, columns of v where one head leaves no choice, in the storage order of q.
+/// The matrix that attention() returns: rows of q, columns of v where one head leaves no choice, in the
+/// storage order of q.
 template <class Q, class V, class Spec>
 struct ResultOf {
-  static constexpr bool one_head = std::is_same_v<decltype(std::declval<const Spec&>().template find<layout_tag>()), std::nullptr_t>;
+  static constexpr bool one_head =
+      std::is_same_v<decltype(std::declval<const Spec&>().template find<layout_tag>()), std::nullptr_t>;
   static constexpr int rows = Q::RowsAtCompileTime;
   static constexpr int columns = one_head ? int(V::ColsAtCompileTime) : Eigen::Dynamic;
-  static constexpr int order = (rows == 1 && columns != 1) || (Q::IsRowMajor && !(columns == 1 && rows != 1)) ? Eigen::RowMajor : Eigen::ColMajor;
+  static constexpr int order = (rows == 1 && columns != 1) || (Q::IsRowMajor && !(columns == 1 && rows != 1))
+                                   ? Eigen::RowMajor
+                                   : Eigen::ColMajor;
   using type = Eigen::Matrix<typename Q::Scalar, rows, columns, order>;
 };
 
-/// Sizes that disagree at compile time are refused there.
 template <class Q, class K, class V, class Spec>
-constexpr void check_fixed_sizes() {
-  using Scalar = typename Q::Scalar;
-  static_assert(std::is_same_v<Scalar, typename K::Scalar> && std::is_same_v<Scalar, typename V::Scalar>,
+constexpr void check_types() {
+  static_assert(std::is_same_v<typename Q::Scalar, typename K::Scalar> &&
+                    std::is_same_v<typename Q::Scalar, typename V::Scalar>,
                 "heed: q, k and v have different scalars");
-  static_assert(K::RowsAtCompileTime == Eigen::Dynamic || V::RowsAtCompileTime == Eigen::Dynamic ||
-                    int(K::RowsAtCompileTime) == int(V::RowsAtCompileTime),
-                "heed: k and v have different numbers of rows");
-  if constexpr (ResultOf<Q, V, Spec>::one_head)
-    static_assert(Q::ColsAtCompileTime == Eigen::Dynamic || K::ColsAtCompileTime == Eigen::Dynamic ||
-                      int(Q::ColsAtCompileTime) == int(K::ColsAtCompileTime),
-                  "heed: q and k have different numbers of columns");
+  check_fixed_sizes<ResultOf<Q, V, Spec>::one_head, Q, K, V>();
 }
 
 template <class Out, class Q, class K, class V, class Spec>
-void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_expression, const Shape& shape, const Spec& spec,
-             Workspace* workspace) {
+void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_expression,
+             const Shape& shape, const Spec& spec, Workspace* workspace) {
   using Scalar = typename Q::Scalar;
   constexpr bool saves = !std::is_same_v<decltype(spec.save()), std::nullptr_t>;
   InPlace<Q> q(q_expression);
@@ -65,6 +63,7 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
                   "heed: save() takes a Saved of the scalar of q, k and v");
     spec.save()->target->lse.resize(shape.queries, shape.heads);
   }
+  spec.template check_values<Accumulator<Scalar>>();
   if constexpr (on_engine<Scalar>) {
     ForwardProblem<Scalar> p{shape,
                              spec.template scale<Scalar>(shape.d),
@@ -88,13 +87,15 @@ template <class Out, class In>
 void check_overlap(const char* name, Out& out, const In& in) {
   using Scalar = typename Out::Scalar;
   if constexpr (directly_accessible<In>)
-    if (overlap<Scalar>(operand_of<Scalar>(out), out.rows(), out.cols(), operand_of<const Scalar>(in), in.rows(), in.cols()))
+    if (overlap<Scalar>(operand_of<Scalar>(out), out.rows(), out.cols(), operand_of<const Scalar>(in),
+                        in.rows(), in.cols()))
       fail("out shares elements with ", name);
 }
 
 }  // namespace detail
 
-/// out = softmax(scale · q kᵀ + …) v, head by head: row i is the mean of the values, weighted by how well their keys fit query i.
+/// out = softmax(scale · q kᵀ + …) v, head by head: row i is the mean of the values, weighted by how well
+/// their keys fit query i.
 ///
 ///     Eigen::MatrixXf y = heed::attention(q, k, v);
 ///     y = heed::attention(q, k, v, heed::heads(8, 2), heed::causal(), heed::alibi());
@@ -102,47 +103,69 @@ void check_overlap(const char* name, Out& out, const In& in) {
 /// @param q N × (H·d) queries, heads side by side in columns; d ≥ 1
 /// @param k M × (H_kv·d) keys; H_kv divides H, and query head h uses key head h / (H / H_kv)
 /// @param v M × (H_kv·d_v) values
-/// @param policies what makes the variant, in any order: `heads`, `sequences`, `scale`, masks (`causal`, `window`, `lengths`,
-///   `documents`, `dense_mask`, `mask_where` and what `&`, `|`, `!` make of them), score terms (`softcap`, `alibi`, `bias`,
-///   `score_with`), `save`, `on`, `when`, or a `spec` of them
-/// @return N × (H·d_v) in the storage order of q. A query that sees no key gets zeros; keys and values that nobody sees are not read.
-/// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a functor throws
+/// @param policies what makes the variant, in any order: `heads`, `sequences`, `scale`, masks (`causal`,
+/// `window`, `lengths`,
+///   `documents`, `dense_mask`, `mask_where` and what `&`, `|`, `!` make of them), score terms (`softcap`,
+///   `alibi`, `bias`, `score_with`), `save`, `on`, `when`, or a `spec` of them
+/// @return N × (H·d_v) in the storage order of q. A query that sees no key gets zeros; keys and values that
+/// nobody sees are not read.
+/// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
+/// functor throws
 ///
-/// Any dense expressions, either storage order, blocks, maps, fixed sizes: what has memory is read in place, other expressions are
-/// evaluated once. float and double run on the vector kernels, other scalars in plain loops (16-bit ones accumulate in float).
-/// Cost: 2·pairs·(d + d_v) multiply-adds over the visible pairs; memory beyond the result: about 1 KB · (d + d_v + 100) a thread, nothing of size N × M;
-/// for sequences of at most 8 queries also one partial row a query, head and 4096 keys.
-/// Error: every element within [2δ + (7 + 5√M)·u]·Σ_j p_j|v_j|, δ = 5√d·u·scale·max_j Σ|q||k| + u(2 max|s| + 2), u the unit roundoff.
-/// Threads: may be called from many at once; results are bitwise equal for any number of threads within a call.
-/// Sources: 1706.03762; one pass with a running softmax: 1805.02867, 2205.14135.
+/// Any dense expressions, either storage order, blocks, maps, fixed sizes: what has memory is read in place,
+/// other expressions are evaluated once. float and double run on the vector kernels, other scalars in plain
+/// loops (16-bit ones accumulate in float). Cost: pairs · (d + d_v) multiply-adds a head over the visible
+/// pairs. Memory beyond the result: about 1 KB · (d + d_v + 100) a thread, with gathered keys and values half
+/// as much again; nothing of size N × M. Sequences of at most 8 queries and more than 4096 keys also take d_v
+/// + 32 numbers a query, head and 4096 keys. Error: every element within [2δ + (7 + 5√M)·u]·Σ_j p_j|v_j|, δ =
+/// 5√d·u·scale·max_j Σ|q||k| + u(2 max|s| + 2), u the unit roundoff, for values below the largest number /
+/// (256 · 96): weights reach 2⁸ before they are divided by their sum. Threads: may be called from many at
+/// once; results are bitwise equal for any number of threads within a call. Sources: 1706.03762; one pass
+/// with a running softmax: 1805.02867, 2205.14135.
 template <class Q, class K, class V, class... P>
-auto attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, const Eigen::MatrixBase<V>& v, P&&... policies) {
+auto attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, const Eigen::MatrixBase<V>& v,
+               P&&... policies) {
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
-  detail::check_fixed_sizes<Q, K, V, Bundle>();
+  detail::check_types<Q, K, V, Bundle>();
   const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   typename detail::ResultOf<Q, V, Bundle>::type out(shape.queries, shape.heads * shape.d_v);
   detail::forward(out, q.derived(), k.derived(), v.derived(), shape, bundle, nullptr);
   return out;
 }
 
-/// The same into memory of the caller's: any writable matrix, block or map of N × (H·d_v). Allocates nothing once the workspace has
-/// grown to what the shape needs (and `save` has the right size), for inputs that have memory.
-/// @throws std::invalid_argument also where out has another size or shares elements with an input (interleaved blocks of one
+/// The same into memory of the caller's: any writable matrix, block or map of N × (H·d_v). With float and
+/// double, in the calling thread or on OpenMP, it allocates nothing once the workspace has grown to what the
+/// shape needs (and `save` has the right size), for inputs that have memory.
+/// @throws std::invalid_argument also where out has another size or shares elements with an input
+/// (interleaved blocks of one
 ///   matrix are fine)
-template <class Out, class Q, class K, class V, class... P>
-void attention_into(const Eigen::MatrixBase<Out>& out, const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
+template <class Output, class Q, class K, class V, class... P>
+void attention_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
                     const Eigen::MatrixBase<V>& v, Workspace& workspace, P&&... policies) {
+  using Out = std::remove_cvref_t<Output>;
+  static_assert(std::is_base_of_v<Eigen::MatrixBase<Out>, Out>,
+                "heed: out is not an Eigen matrix, block or map");
+  static_assert(
+      !(std::is_const_v<std::remove_reference_t<Output>> && std::is_same_v<Out, typename Out::PlainObject>),
+      "heed: out is a const matrix");
   static_assert(detail::directly_accessible<Out>, "heed: out has no memory to write to");
   static_assert((int(Out::Flags) & int(Eigen::LvalueBit)) != 0, "heed: out is read-only");
-  static_assert(std::is_same_v<typename Out::Scalar, typename Q::Scalar>, "heed: out and q have different scalars");
+  static_assert(std::is_same_v<typename Out::Scalar, typename Q::Scalar>,
+                "heed: out and q have different scalars");
   const auto bundle = spec(std::forward<P>(policies)...);
-  detail::check_fixed_sizes<Q, K, V, std::remove_const_t<decltype(bundle)>>();
+  using Bundle = std::remove_const_t<decltype(bundle)>;
+  detail::check_types<Q, K, V, Bundle>();
+  constexpr int any = Eigen::Dynamic;
+  static_assert(int(Out::RowsAtCompileTime) == any || int(Q::RowsAtCompileTime) == any ||
+                    int(Out::RowsAtCompileTime) == int(Q::RowsAtCompileTime),
+                "heed: out and q have different numbers of rows");
   const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   if (out.rows() != shape.queries || out.cols() != shape.heads * shape.d_v)
-    detail::fail("out is ", out.rows(), " x ", out.cols(), ", it must be ", shape.queries, " x ", shape.heads * shape.d_v);
-  // Eigen's own way of taking writable temporaries such as m.block(...).
-  Out& target = const_cast<Eigen::MatrixBase<Out>&>(out).derived();
+    detail::fail("out is ", out.rows(), " x ", out.cols(), ", it must be ", shape.queries, " x ",
+                 shape.heads * shape.d_v);
+  // A const block or map of writable memory may be written through, as in Eigen.
+  Out& target = const_cast<Out&>(out);
   detail::check_overlap("q", target, q.derived());
   detail::check_overlap("k", target, k.derived());
   detail::check_overlap("v", target, v.derived());

@@ -80,7 +80,8 @@ void take_chosen(std::vector<Index>& list, bool& given, const A& argument) {
 
 template <class View, class... A>
 std::vector<Index> chosen(Index all, const A&... arguments) {
-  static_assert((0 + ... + int(std::is_same_v<std::remove_cvref_t<A>, View>)) <= 1, "heed: rows and heads can be chosen once");
+  static_assert((0 + ... + int(std::is_same_v<std::remove_cvref_t<A>, View>)) <= 1,
+                "heed: rows and heads can be chosen once");
   std::vector<Index> list;
   bool given = false;
   (take_chosen<View>(list, given, arguments), ...);
@@ -130,22 +131,23 @@ struct WeightsType<Eigen::bfloat16> {
 
 }  // namespace detail
 
-/// The weights with which the chosen rows of q attend to the keys, each in [0, 1], summing to 1 over the keys of a row and
-/// head (0 where a query sees no key), before dropout:
+/// The weights with which the chosen rows of q attend to the keys, each in [0, 1], summing to 1 over the keys
+/// of a row and head (0 where a query sees no key), before dropout:
 ///
 ///     heed::attention_weights(q, k, heed::causal())                                       N x M
 ///     heed::attention_weights(q, k, spec, heed::rows({4, 7}), heed::head(1))              2 x M
-///     heed::attention_weights(q, k, heed::heads(8, 2), heed::rows(0, 16))                 16 x 8·M, heads side by side
+///     heed::attention_weights(q, k, heed::heads(8, 2), heed::rows(0, 16))                 16 x 8·M, heads
+///     side by side
 ///
-/// q is N x (H·d), k is M x (H_kv·d), any dense expressions; the arguments after them are the policies of attention() in any
-/// order, and at most one rows() and one head(). The result has one row for each chosen row and, for each chosen head, as
-/// many columns as the longest sequence has keys; columns count keys inside the row's own sequence, and those past its end
-/// are 0. Computed in double for float, in plain loops: O(rows · heads · M · d). Allocates the result. Throws what
-/// attention() throws, and std::invalid_argument for rows and heads that do not exist.
+/// q is N x (H·d), k is M x (H_kv·d), any dense expressions; the arguments after them are the policies of
+/// attention() in any order, and at most one rows() and one head(). The result has one row for each chosen
+/// row and, for each chosen head, as many columns as the longest sequence has keys; columns count keys inside
+/// the row's own sequence, and those past its end are 0. Computed in double for float, in plain loops: O(rows
+/// · heads · M · d). Allocates the result. Throws what attention() throws, and std::invalid_argument for rows
+/// and heads that do not exist.
 template <class Q, class K, class... Arguments>
-Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weights(const Eigen::MatrixBase<Q>& q,
-                                                                                   const Eigen::MatrixBase<K>& k,
-                                                                                   Arguments&&... arguments) {
+Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weights(
+    const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {
   using Scalar = typename Q::Scalar;
   using Wide = typename detail::WeightsType<Scalar>::type;
   static_assert(std::is_same_v<Scalar, typename K::Scalar>, "heed: q and k have different scalars");
@@ -161,7 +163,8 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
   const detail::read_in_place<Q> q_values(q.derived());
   const detail::read_in_place<K> k_values(k.derived());
   const Wide scale = bundle.template scale<Wide>(shape.d);
-  const Index row_count = static_cast<Index>(chosen_rows.size()), head_count = static_cast<Index>(chosen_heads.size());
+  const Index row_count = static_cast<Index>(chosen_rows.size()),
+              head_count = static_cast<Index>(chosen_heads.size());
   Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic> weights(row_count, head_count * shape.longest);
   weights.setConstant(Scalar(0));
   std::vector<detail::Weight<Wide>> row;
@@ -173,7 +176,8 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
       const auto rules = bundle.template bind<Wide>(place);
       detail::score_row(rules, shape, place, scale, token - place.query_begin, q_values, k_values, row);
       detail::softmax_row(row);
-      for (const detail::Weight<Wide>& w : row) weights(n, m * shape.longest + w.key) = static_cast<Scalar>(w.value);
+      for (const detail::Weight<Wide>& w : row)
+        weights(n, m * shape.longest + w.key) = static_cast<Scalar>(w.value);
     }
   }
   return weights;

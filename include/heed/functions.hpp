@@ -1,20 +1,22 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// exp, log, tanh, abs, max, min, select for functors: the same functions on every type that a pass may compute in.
+/// exp, log, tanh, abs, max, min, select for functors: the same functions on every type that a pass may
+/// compute in.
 ///
-/// On float and double they are straight-line code (comparisons select, nothing branches, nothing is looked up), so that a
-/// loop over lanes vectorises after inlining, in whatever instruction set the loop is compiled for (the double ones need AVX2
-/// with g++); std::tanh costs 5 ns a
-/// score, tanh below well under 1. On any other type they are what argument-dependent lookup finds, else the standard's.
+/// On float and double they are straight-line code (comparisons select, nothing branches, nothing is looked
+/// up), so that a loop over lanes vectorises after inlining, in whatever instruction set the loop is compiled
+/// for (the double ones need AVX2 with g++); std::tanh costs 5 ns a score, tanh below well under 1. On any
+/// other type they are what argument-dependent lookup finds, else the standard's.
 ///
 /// | function | greatest error, float | greatest error, double | range |
 /// |---|---|---|---|
-/// | exp  | 1.25 ULP | 1.25 ULP | all; overflow gives inf, underflow goes through subnormals to 0, exp(-inf) = 0 |
-/// | log  | 1 ULP | 1 ULP | all; log(0) = -inf, log(x < 0) is NaN, subnormals are right |
-/// | tanh | 3 ULP | 3 ULP | all; tanh(-x) = -tanh(x), tanh(-0) = -0 |
+/// | exp  | 1.25 ULP | 1.25 ULP | all; overflow gives inf, underflow goes through subnormals to 0, exp(-inf)
+/// = 0 | | log  | 1 ULP | 1 ULP | all; log(0) = -inf, log(x < 0) is NaN, subnormals are right | | tanh | 3
+/// ULP | 3 ULP | all; tanh(-x) = -tanh(x), tanh(-0) = -0 |
 ///
-/// NaN gives NaN. The bounds hold with and without fused multiply-adds (tests/functions_test.cpp enforces them); one ULP is
-/// the spacing of the result's type at the exact result. Rounding to nearest is assumed, and that subnormals are not flushed.
+/// NaN gives NaN. The bounds hold with and without fused multiply-adds (tests/functions_test.cpp enforces
+/// them); one ULP is the spacing of the result's type at the exact result. Rounding to nearest is assumed,
+/// and that subnormals are not flushed.
 #ifndef HEED_FUNCTIONS_HPP
 #define HEED_FUNCTIONS_HPP
 
@@ -30,8 +32,9 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// Constants and bit patterns of one type. The polynomials interpolate at Chebyshev nodes of the reduced range; beside each
-/// stands its greatest error relative to the function. ln2_high times any exponent is exact.
+/// Constants and bit patterns of one type. The polynomials interpolate at Chebyshev nodes of the reduced
+/// range; beside each stands its greatest error relative to the function. ln2_high times any exponent is
+/// exact.
 template <class T>
 struct Elementary;
 
@@ -64,7 +67,8 @@ struct Elementary<double> {
   using Bits = std::uint64_t;
   static constexpr int fraction_bits = 52, bias = 1023;
   static constexpr double exp_low = -746, exp_high = 710, tanh_high = 20;
-  static constexpr double log2e = 0x1.71547652b82fep0, ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
+  static constexpr double log2e = 0x1.71547652b82fep0, ln2_high = 0x1.62e42feep-1,
+                          ln2_low = 0x1.a39ef35793c76p-33;
 
   /// 2e-17.
   static HEED_INLINE double exp_tail(double r) {
@@ -91,21 +95,24 @@ struct Elementary<double> {
   }
 };
 
-/// condition ? a : b by bits. Where one choice feeds another, g++ threads its jumps through both before it looks for loops
-/// to vectorise, and finds none; it does not see through this.
+/// condition ? a : b by bits. Where one choice feeds another, g++ threads its jumps through both before it
+/// looks for loops to vectorise, and finds none; it does not see through this.
 template <class T>
 HEED_INLINE T blend(bool condition, T a, T b) {
   using Bits = typename Elementary<T>::Bits;
   const Bits mask = Bits{0} - static_cast<Bits>(condition);
-  return std::bit_cast<T>(static_cast<Bits>((std::bit_cast<Bits>(a) & mask) | (std::bit_cast<Bits>(b) & ~mask)));
+  return std::bit_cast<T>(
+      static_cast<Bits>((std::bit_cast<Bits>(a) & mask) | (std::bit_cast<Bits>(b) & ~mask)));
 }
 
-/// Nearest integer of |x| < 2^30; 0 for NaN. Rounding by adding 1.5·2^23 would be folded away under -fassociative-math.
+/// Nearest integer of |x| < 2^30; 0 for NaN. Rounding by adding 1.5·2^23 would be folded away under
+/// -fassociative-math.
 template <class T>
 HEED_INLINE std::int32_t nearest(T x) {
   using Bits = typename Elementary<T>::Bits;
   constexpr Bits sign = Bits{1} << (8 * sizeof(Bits) - 1);
-  const T half = std::bit_cast<T>(static_cast<Bits>((std::bit_cast<Bits>(x) & sign) | std::bit_cast<Bits>(T(0.5))));
+  const T half =
+      std::bit_cast<T>(static_cast<Bits>((std::bit_cast<Bits>(x) & sign) | std::bit_cast<Bits>(T(0.5))));
   return static_cast<std::int32_t>(blend(x == x, x + half, T(0)));
 }
 
@@ -152,12 +159,14 @@ HEED_INLINE T log_of(T x) {
   const bool tiny = x < std::numeric_limits<T>::min();
   const T normal = blend(tiny, x * T(Bits{1} << E::fraction_bits), x);
   const Bits bits = std::bit_cast<Bits>(normal);
-  // x = 2^e · m with m in [√½, √2): the offset is the upper half of √½'s bits. All in 32 bits: few instruction sets convert
-  // 64-bit integers to double.
-  constexpr auto sqrt_half = static_cast<std::uint32_t>(std::bit_cast<Bits>(T(0x1.6a09e667f3bcdp-1)) >> upper);
+  // x = 2^e · m with m in [√½, √2): the offset is the upper half of √½'s bits. All in 32 bits: few
+  // instruction sets convert 64-bit integers to double.
+  constexpr auto sqrt_half =
+      static_cast<std::uint32_t>(std::bit_cast<Bits>(T(0x1.6a09e667f3bcdp-1)) >> upper);
   const auto offset = static_cast<std::uint32_t>(bits >> upper) - sqrt_half;
   const std::int32_t e = static_cast<std::int32_t>(offset) >> fraction;
-  const T m = std::bit_cast<T>(static_cast<Bits>(bits - (static_cast<Bits>(static_cast<std::uint32_t>(e)) << E::fraction_bits)));
+  const T m = std::bit_cast<T>(
+      static_cast<Bits>(bits - (static_cast<Bits>(static_cast<std::uint32_t>(e)) << E::fraction_bits)));
   const T k = static_cast<T>(e - static_cast<std::int32_t>(tiny) * E::fraction_bits);
   const T f = m - T(1);
   const T s = f / (T(2) + f);

@@ -30,20 +30,23 @@ void check_partial(const char* name, const Out& out, const Lse& lse, Index rows,
   if (lse.rows() != rows) fail(name, " log-sum-exp has ", lse.rows(), " rows, its output has ", rows);
   if (lse.cols() != heads) fail(name, " log-sum-exp has ", lse.cols(), " columns, the first has ", heads);
   if (heads == 0 ? columns != 0 : columns % heads != 0) {
-    fail(name, " output has ", columns, " columns, not a multiple of the ", heads, " heads of its log-sum-exp");
+    fail(name, " output has ", columns, " columns, not a multiple of the ", heads,
+         " heads of its log-sum-exp");
   }
 }
 
 }  // namespace detail
 
-/// Adds a partial result to another in place: (out, lse) <- merge of (out, lse) and (other_out, other_lse), where
+/// Adds a partial result to another in place: (out, lse) <- merge of (out, lse) and (other_out, other_lse),
+/// where
 ///
 ///     l = log(exp(l_a) + exp(l_b)),   o = exp(l_a - l) o_a + exp(l_b - l) o_b     (2112.05682, 2205.14135)
 ///
-/// for every row and head. out: N x (H·d_v), lse: N x H, both dense and writable, may be blocks. A log-sum-exp of -inf, which
-/// a query that sees no key has, is the identity: the other side stays as it is, bit for bit, and its output is not read.
-/// The keys of the two sides must be disjoint. Merging is commutative up to rounding and associative up to rounding, so fix
-/// the order where bits matter. Allocates nothing; O(N·H·d_v). Wrong sizes are an std::invalid_argument.
+/// for every row and head. out: N x (H·d_v), lse: N x H, both dense and writable, may be blocks. A
+/// log-sum-exp of -inf, which a query that sees no key has, is the identity: the other side stays as it is,
+/// bit for bit, and its output is not read. The keys of the two sides must be disjoint. Merging is
+/// commutative up to rounding and associative up to rounding, so fix the order where bits matter. Allocates
+/// nothing; O(N·H·d_v). Wrong sizes are an std::invalid_argument.
 template <class Out, class Lse, class OtherOut, class OtherLse>
 void merge_into(const Eigen::MatrixBase<Out>& out_arg, const Eigen::MatrixBase<Lse>& lse_arg,
                 const Eigen::MatrixBase<OtherOut>& other_out, const Eigen::MatrixBase<OtherLse>& other_lse) {
@@ -84,8 +87,10 @@ void merge_into(const Eigen::MatrixBase<Out>& out_arg, const Eigen::MatrixBase<L
 
 /// The same into new matrices: `auto [out, lse] = heed::merge(out_a, lse_a, out_b, lse_b)`.
 template <class OutA, class LseA, class OutB, class LseB>
-Partial<typename OutA::Scalar> merge(const Eigen::MatrixBase<OutA>& out_a, const Eigen::MatrixBase<LseA>& lse_a,
-                                     const Eigen::MatrixBase<OutB>& out_b, const Eigen::MatrixBase<LseB>& lse_b) {
+Partial<typename OutA::Scalar> merge(const Eigen::MatrixBase<OutA>& out_a,
+                                     const Eigen::MatrixBase<LseA>& lse_a,
+                                     const Eigen::MatrixBase<OutB>& out_b,
+                                     const Eigen::MatrixBase<LseB>& lse_b) {
   Partial<typename OutA::Scalar> merged{out_a, lse_a};
   merge_into(merged.out, merged.lse, out_b, lse_b);
   return merged;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// How Heed refuses an argument: std::invalid_argument with the argument's name and both sizes. Under HEED_ASSERT_ONLY a
-/// failed assert instead, and nothing at all with NDEBUG; without exceptions, the message on stderr and abort.
+/// How Heed refuses an argument: std::invalid_argument with the argument's name and both sizes. Under
+/// HEED_ASSERT_ONLY a failed assert instead, and nothing at all with NDEBUG; without exceptions, the message
+/// on stderr and abort.
 #ifndef HEED_CORE_ERROR_HPP
 #define HEED_CORE_ERROR_HPP
 
@@ -25,9 +26,7 @@ inline void append(std::string& text, double part) {
 }
 template <class Integer>
   requires std::is_integral_v<Integer>
-void append(std::string& text, Integer part) {
-  text += std::to_string(part);
-}
+void append(std::string& text, Integer part) { text += std::to_string(part); }
 
 HEED_NOINLINE inline void refuse(const std::string& message) {
 #if defined(HEED_ASSERT_ONLY)

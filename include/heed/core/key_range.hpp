@@ -3,9 +3,11 @@
 /// A stretch of keys, and what to assume of a bound mask that does not say where its keys lie.
 ///
 /// A bound mask answers for a tile of query rows [i0, i1), 0 <= i0 < i1 <= N, and a first key `from` >= 0:
-/// - `key_ranges(i0, i1, from)`: the first stretch of keys at or after `from` outside of which no query of the tile sees
+/// - `key_ranges(i0, i1, from)`: the first stretch of keys at or after `from` outside of which no query of
+/// the tile sees
 ///   anything. Keys before the stretch are invisible to the whole tile; keys in it may or may not be visible.
-/// - `full_ranges(i0, i1, from)`: the first stretch at or after `from` that every query of the tile sees entirely.
+/// - `full_ranges(i0, i1, from)`: the first stretch at or after `from` that every query of the tile sees
+/// entirely.
 ///
 /// Both return {M, M} when nothing is left and never an empty stretch otherwise, so that
 /// `for (r = f(0); !r.empty(); r = f(r.end))` visits every stretch in order and ends.
@@ -19,7 +21,8 @@
 namespace heed::inline HEED_ABI {
 
 using Index = Eigen::Index;
-/// A position inside one sequence. 32 bits, because loops over 64-bit positions cost ten times as much in AVX2 lanes.
+/// A position inside one sequence. 32 bits, because loops over 64-bit positions cost ten times as much in
+/// AVX2 lanes.
 using Position = std::int32_t;
 
 /// Keys [begin, end).

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// What a policy is: a small value that derives from one of these tags, and thereby says which question it answers.
+/// What a policy is: a small value that derives from one of these tags, and thereby says which question it
+/// answers.
 #ifndef HEED_CORE_POLICY_HPP
 #define HEED_CORE_POLICY_HPP
 
@@ -13,7 +14,8 @@ namespace heed::inline HEED_ABI {
 
 /// Root of every policy.
 struct policy_tag {};
-/// Which pairs exist: causal, window, lengths, documents, dense_mask, mask_where and what `&`, `|`, `!` make of them.
+/// Which pairs exist: causal, window, lengths, documents, dense_mask, mask_where and what `&`, `|`, `!` make
+/// of them.
 struct mask_tag : policy_tag {};
 /// A change of one score: softcap, alibi, bias, score_with.
 struct term_tag : policy_tag {};
@@ -53,8 +55,8 @@ concept output = std::derived_from<std::remove_cvref_t<P>, output_tag>;
 template <class P>
 concept executor_policy = std::derived_from<std::remove_cvref_t<P>, executor_tag>;
 
-/// The order in which terms change a score, whatever the order of the arguments. A bound term names its own as
-/// `static constexpr int stage`; terms of one stage act in the order given.
+/// The order in which terms change a score, whatever the order of the arguments. A bound term names its own
+/// as `static constexpr int stage`; terms of one stage act in the order given.
 namespace stage {
 inline constexpr int softcap = 1;
 inline constexpr int position = 2;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Rules: everything that a spec says about the pairs of one sequence and head. This is all that an engine asks.
+/// Rules: everything that a spec says about the pairs of one sequence and head. This is all that an engine
+/// asks.
 #ifndef HEED_CORE_RULES_HPP
 #define HEED_CORE_RULES_HPP
 
@@ -22,7 +23,8 @@ struct PackOf;
 template <std::size_t... I, class... T>
 struct PackOf<std::index_sequence<I...>, T...> : Leaf<I, T>... {};
 
-/// A tuple that is an aggregate, hence trivially copyable when its members are (std::tuple is not), and cheap to compile.
+/// A tuple that is an aggregate, hence trivially copyable when its members are (std::tuple is not), and cheap
+/// to compile.
 template <class... T>
 using Pack = PackOf<std::make_index_sequence<sizeof...(T)>, T...>;
 
@@ -40,13 +42,17 @@ struct Everything {
   Index keys;
 
   HEED_INLINE constexpr bool visible(Position, Position) const { return true; }
-  HEED_INLINE constexpr KeyRange key_ranges(Index, Index, Index from) const { return clip(0, keys, from, keys); }
-  HEED_INLINE constexpr KeyRange full_ranges(Index, Index, Index from) const { return clip(0, keys, from, keys); }
+  HEED_INLINE constexpr KeyRange key_ranges(Index, Index, Index from) const {
+    return clip(0, keys, from, keys);
+  }
+  HEED_INLINE constexpr KeyRange full_ranges(Index, Index, Index from) const {
+    return clip(0, keys, from, keys);
+  }
 };
 
 /// One sequence and head: the intersection of its masks, and its terms in the order in which they act.
-/// Trivially copyable; points into the spec it was bound from, which must outlive it. To be copied, not assigned.
-/// T is the accumulator of the pass that asks.
+/// Trivially copyable; points into the spec it was bound from, which must outlive it. To be copied, not
+/// assigned. T is the accumulator of the pass that asks.
 template <class T, class BoundMask, class... BoundTerms>
 struct Rules {
   using scalar_type = T;

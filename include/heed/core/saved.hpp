@@ -12,8 +12,8 @@ namespace heed::inline HEED_ABI {
 /// Resized by the call when its size differs. Memory: one scalar for each row and query head.
 template <class Scalar>
 struct Saved {
-  /// Natural log-sum-exp of the scaled, capped, biased, masked scores: rows of q x query heads. -inf where a query sees
-  /// no key, which is the identity of merge().
+  /// Natural log-sum-exp of the scaled, capped, biased, masked scores: rows of q x query heads. -inf where a
+  /// query sees no key, which is the identity of merge().
   Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic> lse;
 };
 

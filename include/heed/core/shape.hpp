@@ -23,7 +23,7 @@ struct Place {
   Index key_heads = 1;    ///< key heads; query head h uses key head h / (heads / key_heads)
   Index query_begin = 0;  ///< first row of this sequence in q and out
   Index key_begin = 0;    ///< first row of this sequence in k and v
-  Index longest = 0;      ///< largest M of any sequence of the problem: the columns that a bias has for each head
+  Index longest = 0;  ///< largest M of any sequence of the problem: the columns that a bias has for each head
 };
 
 /// The whole problem: q is queries x (heads * d), k is keys x (key_heads * d), v is keys x (key_heads * d_v),
@@ -36,7 +36,8 @@ struct Shape {
   Index d = 0;
   Index d_v = 0;
   Index sequences = 1;
-  const Index* query_offsets = nullptr;  ///< sequences + 1 row numbers, or null when one sequence takes all rows
+  const Index* query_offsets =
+      nullptr;  ///< sequences + 1 row numbers, or null when one sequence takes all rows
   const Index* key_offsets = nullptr;
   Index longest = 0;  ///< largest number of keys of any sequence
 
@@ -57,7 +58,9 @@ struct Alignment {
   bool from_end = true;  ///< off = M - N: the last query is at the last key (decoding, FlashAttention)
   Index offset = 0;      ///< off otherwise
 
-  HEED_INLINE constexpr Index resolve(Index queries, Index keys) const { return from_end ? keys - queries : offset; }
+  HEED_INLINE constexpr Index resolve(Index queries, Index keys) const {
+    return from_end ? keys - queries : offset;
+  }
 };
 
 /// off = 0: query 0 is at key 0, also where N and M differ.
@@ -66,7 +69,8 @@ inline constexpr top_left_t top_left{};
 
 namespace detail {
 
-/// Bounds off so that comparisons in Position cannot overflow. Beyond [-N, M] every offset means the same to a mask.
+/// Bounds off so that comparisons in Position cannot overflow. Beyond [-N, M] every offset means the same to
+/// a mask.
 HEED_INLINE constexpr Position clamp_position(Index x) {
   constexpr Index most = std::numeric_limits<Position>::max();
   return static_cast<Position>(x < -most ? -most : x > most ? most : x);
@@ -85,7 +89,8 @@ inline void one_sequence(Shape& shape) {
 }
 
 /// Fills in d, d_v and the row counts of a shape that knows its heads.
-inline void complete_shape(Shape& shape, Index q_rows, Index q_cols, Index k_rows, Index k_cols, Index v_rows, Index v_cols) {
+inline void complete_shape(Shape& shape, Index q_rows, Index q_cols, Index k_rows, Index k_cols, Index v_rows,
+                           Index v_cols) {
   const Index h = shape.heads, g = shape.key_heads;
   if (h < 1) fail("heads: ", h, " query heads, at least 1 is needed");
   if (g < 1) fail("heads: ", g, " key heads, at least 1 is needed");
@@ -95,9 +100,11 @@ inline void complete_shape(Shape& shape, Index q_rows, Index q_cols, Index k_row
   if (v_cols % g != 0) fail("v has ", v_cols, " columns, not a multiple of ", g, " key heads");
   if (q_cols / h != k_cols / g) {
     if (h == 1 && g == 1) fail("k has ", k_cols, " columns, q has ", q_cols);
-    fail("k has ", k_cols, " columns, ", k_cols / g, " for each of ", g, " heads; q has ", q_cols, ", ", q_cols / h, " for each of ", h);
+    fail("k has ", k_cols, " columns, ", k_cols / g, " for each of ", g, " heads; q has ", q_cols, ", ",
+         q_cols / h, " for each of ", h);
   }
-  if (q_cols == 0) fail("q has 0 columns and k has ", k_cols, ": queries and keys need a dimension of at least 1");
+  if (q_cols == 0)
+    fail("q has 0 columns and k has ", k_cols, ": queries and keys need a dimension of at least 1");
   if (v_rows != k_rows) fail("v has ", v_rows, " rows, k has ", k_rows);
   shape.queries = q_rows;
   shape.keys = k_rows;
@@ -105,14 +112,17 @@ inline void complete_shape(Shape& shape, Index q_rows, Index q_cols, Index k_row
   shape.d_v = v_cols / g;
 }
 
-/// Sizes that Eigen's types fix fail at compile time. Columns are comparable only where heads are as many (one each).
+/// Sizes that Eigen's types fix fail at compile time. Columns are comparable only where heads are as many
+/// (one each).
 template <bool one_head, class Q, class K, class V>
 constexpr void check_fixed_sizes() {
   constexpr int any = Eigen::Dynamic;
   constexpr int k_rows = K::RowsAtCompileTime, v_rows = V::RowsAtCompileTime;
   constexpr int q_cols = Q::ColsAtCompileTime, k_cols = K::ColsAtCompileTime;
-  static_assert(k_rows == any || v_rows == any || k_rows == v_rows, "heed: k and v have different numbers of rows");
-  static_assert(!one_head || q_cols == any || k_cols == any || q_cols == k_cols, "heed: q and k have different numbers of columns");
+  static_assert(k_rows == any || v_rows == any || k_rows == v_rows,
+                "heed: k and v have different numbers of rows");
+  static_assert(!one_head || q_cols == any || k_cols == any || q_cols == k_cols,
+                "heed: q and k have different numbers of columns");
   static_assert(q_cols != 0 && k_cols != 0, "heed: queries and keys need a dimension of at least 1");
 }
 

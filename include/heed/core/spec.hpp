@@ -34,7 +34,8 @@ constexpr std::size_t first_of() {
 template <class P>
 using bound_t = decltype(std::declval<const P&>().bind(std::declval<const Place&>()));
 
-/// Which of P... are terms, in the order in which they act (stable by stage); which are masks, in the order given.
+/// Which of P... are terms, in the order in which they act (stable by stage); which are masks, in the order
+/// given.
 template <std::size_t N>
 struct Order {
   std::size_t at[N + 1] = {};
@@ -95,7 +96,8 @@ HEED_INLINE Rules<T, Mask, Terms...> make_rules(Index keys, const Mask& mask, co
 /// The policies of one variant; itself a policy. Copying is cheap: what is owned is shared.
 template <class... P>
 class Spec : public spec_tag {
-  static_assert(detail::count_of<selection_tag, P...> <= 1, "heed: two selections in one spec; a row of scores becomes weights in one way");
+  static_assert(detail::count_of<selection_tag, P...> <= 1,
+                "heed: two selections in one spec; a row of scores becomes weights in one way");
   static_assert(detail::count_of<layout_tag, P...> <= 1, "heed: two heads() in one spec");
   static_assert(detail::count_of<sequences_tag, P...> <= 1, "heed: two sequences() in one spec");
   static_assert(detail::count_of<scale_tag, P...> <= 1, "heed: two scales in one spec");
@@ -130,13 +132,14 @@ class Spec : public spec_tag {
   /// The rules of one sequence and head. They point into this spec.
   template <class T>
   auto bind(const Place& place) const {
-    return bind_parts<T>(place, std::make_index_sequence<masks_.size>{}, std::make_index_sequence<terms_.size>{});
+    return bind_parts<T>(place, std::make_index_sequence<masks_.size>{},
+                         std::make_index_sequence<terms_.size>{});
   }
 
   /// The factor of dot products of length d: scale(x) if given, else 1/sqrt(d).
   template <class T>
   T scale(Index d) const {
-    if constexpr (detail::count_of<scale_tag, P...> > 0) {
+    if constexpr (detail::count_of < scale_tag, P... >> 0) {
       if (find<scale_tag>()->given()) return find<scale_tag>()->template value<T>();
     }
     using std::sqrt;
@@ -147,20 +150,37 @@ class Spec : public spec_tag {
     }
   }
 
-  /// Asks every policy that has an opinion about the shape; throws std::invalid_argument for the first that objects.
+  /// Asks every policy with a number of its own whether it still makes sense in T, the accumulator of the
+  /// pass.
+  template <class T>
+  void check_values() const {
+    check_values_of<T>(std::index_sequence_for<P...>{});
+  }
+
+  /// Asks every policy that has an opinion about the shape; throws std::invalid_argument for the first that
+  /// objects.
   void check(const Shape& shape) const { check_parts(shape, std::index_sequence_for<P...>{}); }
 
  private:
   template <class T, std::size_t... M, std::size_t... K>
-  HEED_INLINE auto bind_parts(const Place& place, std::index_sequence<M...>, std::index_sequence<K...>) const {
-    return detail::make_rules<T>(place.keys,
-                                 detail::intersect_all(place.keys, detail::get<masks_.at[M]>(parts_).bind(place)...),
-                                 detail::get<terms_.at[K]>(parts_).bind(place)...);
+  HEED_INLINE auto bind_parts(const Place& place, std::index_sequence<M...>,
+                              std::index_sequence<K...>) const {
+    return detail::make_rules<T>(
+        place.keys, detail::intersect_all(place.keys, detail::get<masks_.at[M]>(parts_).bind(place)...),
+        detail::get<terms_.at[K]>(parts_).bind(place)...);
   }
 
   template <class Part>
   static void check_part(const Part& part, const Shape& shape) {
     if constexpr (requires { part.check(shape); }) part.check(shape);
+  }
+  template <class T, std::size_t... I>
+  void check_values_of(std::index_sequence<I...>) const {
+    (check_value<T>(detail::get<I>(parts_)), ...);
+  }
+  template <class T, class Part>
+  static void check_value(const Part& part) {
+    if constexpr (requires { part.template check_value<T>(); }) part.template check_value<T>();
   }
   template <std::size_t... I>
   void check_parts(const Shape& shape, std::index_sequence<I...>) const {
@@ -171,7 +191,8 @@ class Spec : public spec_tag {
   detail::Pack<P...> parts_;
 
  public:
-  static constexpr bool may_hide = decltype(std::declval<const Spec&>().template bind<double>(Place{}))::may_hide;
+  static constexpr bool may_hide =
+      decltype(std::declval<const Spec&>().template bind<double>(Place{}))::may_hide;
 };
 
 namespace detail {
@@ -180,7 +201,8 @@ namespace detail {
 template <class Argument>
 constexpr void require_policy() {
   static_assert(policy<Argument>,
-                "heed: this argument is not a policy; a policy is what causal(), heads(8), bias(b), score_with(f), ... return");
+                "heed: this argument is not a policy; a policy is what causal(), heads(8), bias(b), "
+                "score_with(f), ... return");
 }
 
 template <class P>
@@ -189,13 +211,11 @@ constexpr Pack<std::remove_cvref_t<P>> as_pack(P&& p) {
 }
 template <class P>
   requires std::derived_from<std::remove_cvref_t<P>, spec_tag>
-constexpr decltype(auto) as_pack(P&& p) {
-  return std::forward<P>(p).parts();
-}
+constexpr decltype(auto) as_pack(P&& p) { return std::forward<P>(p).parts(); }
 
 template <std::size_t... A, class... TA, std::size_t... B, class... TB>
 constexpr Pack<TA..., TB...> join([[maybe_unused]] PackOf<std::index_sequence<A...>, TA...> a,
-                                    [[maybe_unused]] PackOf<std::index_sequence<B...>, TB...> b) {
+                                  [[maybe_unused]] PackOf<std::index_sequence<B...>, TB...> b) {
   return {{std::move(get<A>(a))}..., {std::move(get<B>(b))}...};
 }
 constexpr Pack<> flatten() { return {}; }
@@ -217,15 +237,17 @@ auto find(const Spec<P...>& spec) {
 
 }  // namespace detail
 
-/// Bundles policies, in any order; specs among them are flattened. Two selections, layouts, scales, saves or executors
-/// are a compile error. Policies given as lvalues are copied, which is cheap, and still refer to what they refer to.
+/// Bundles policies, in any order; specs among them are flattened. Two selections, layouts, scales, saves or
+/// executors are a compile error. Policies given as lvalues are copied, which is cheap, and still refer to
+/// what they refer to.
 template <class... P>
 constexpr auto spec(P&&... policies) {
   (detail::require_policy<P>(), ...);
   if constexpr ((false || ... || std::derived_from<std::remove_cvref_t<P>, spec_tag>)) {
     return detail::spec_of(detail::flatten(std::forward<P>(policies)...));
   } else {
-    return Spec<std::remove_cvref_t<P>...>(detail::Pack<std::remove_cvref_t<P>...>{{std::forward<P>(policies)}...});
+    return Spec<std::remove_cvref_t<P>...>(
+        detail::Pack<std::remove_cvref_t<P>...>{{std::forward<P>(policies)}...});
   }
 }
 
@@ -233,15 +255,16 @@ namespace detail {
 
 /// Puts the sizes together and checks all of them, before anything is written.
 template <class... P>
-Shape make_shape(const Spec<P...>& spec, Index q_rows, Index q_cols, Index k_rows, Index k_cols, Index v_rows, Index v_cols) {
+Shape make_shape(const Spec<P...>& spec, Index q_rows, Index q_cols, Index k_rows, Index k_cols, Index v_rows,
+                 Index v_cols) {
   Shape shape;
-  if constexpr (count_of<layout_tag, P...> > 0) {
+  if constexpr (count_of < layout_tag, P... >> 0) {
     const auto* heads = spec.template find<layout_tag>();
     shape.heads = heads->heads;
     shape.key_heads = heads->key_heads;
   }
   complete_shape(shape, q_rows, q_cols, k_rows, k_cols, v_rows, v_cols);
-  if constexpr (count_of<sequences_tag, P...> > 0) {
+  if constexpr (count_of < sequences_tag, P... >> 0) {
     spec.template find<sequences_tag>()->lay_out(shape);
   } else {
     one_sequence(shape);

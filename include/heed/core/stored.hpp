@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// How a policy keeps what it is given: rvalues are owned, lvalues are referred to and must outlive the policy.
+/// How a policy keeps what it is given: rvalues are owned, lvalues are referred to and must outlive the
+/// policy.
 #ifndef HEED_CORE_STORED_HPP
 #define HEED_CORE_STORED_HPP
 
@@ -16,8 +17,8 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Small enough to be copied into every bound object. A functor copied into the kernel's frame keeps its captures in
-/// registers; one behind a pointer has them read again after every store that may alias them.
+/// Small enough to be copied into every bound object. A functor copied into the kernel's frame keeps its
+/// captures in registers; one behind a pointer has them read again after every store that may alias them.
 template <class T>
 inline constexpr bool is_light = std::is_trivially_copyable_v<T> && sizeof(T) <= 64;
 
@@ -32,8 +33,8 @@ class Referred {
   const T* value_;
 };
 
-/// Owns an rvalue: light ones inside, others shared, so that copying a spec neither allocates nor moves what a bound
-/// object points to.
+/// Owns an rvalue: light ones inside, others shared, so that copying a spec neither allocates nor moves what
+/// a bound object points to.
 template <class T>
 class Owned {
  public:
@@ -95,18 +96,22 @@ struct MatrixView {
   Index row_stride = 0;
   Index col_stride = 0;
 
-  HEED_INLINE const Scalar& operator()(Index i, Index j) const { return data[i * row_stride + j * col_stride]; }
+  HEED_INLINE const Scalar& operator()(Index i, Index j) const {
+    return data[i * row_stride + j * col_stride];
+  }
 };
 
 template <class Derived>
-inline constexpr bool is_direct = (int(Eigen::internal::traits<Derived>::Flags) & int(Eigen::DirectAccessBit)) != 0;
+inline constexpr bool is_direct = (int(Eigen::internal::traits<Derived>::Flags) &
+                                   int(Eigen::DirectAccessBit)) != 0;
 
 template <class Derived>
 MatrixView<typename Derived::Scalar> view_of(const Derived& m) {
   const Index inner = m.innerStride();
   const Index outer = m.outerStride();
-  return Derived::IsRowMajor ? MatrixView<typename Derived::Scalar>{m.data(), m.rows(), m.cols(), outer, inner}
-                             : MatrixView<typename Derived::Scalar>{m.data(), m.rows(), m.cols(), inner, outer};
+  return Derived::IsRowMajor
+             ? MatrixView<typename Derived::Scalar>{m.data(), m.rows(), m.cols(), outer, inner}
+             : MatrixView<typename Derived::Scalar>{m.data(), m.rows(), m.cols(), inner, outer};
 }
 
 /// A matrix held by a plain object somewhere: the user's (referred to) or ours (owned).
@@ -138,8 +143,9 @@ inline constexpr bool is_eigen_ref = false;
 template <class Plain, int Options, class Stride>
 inline constexpr bool is_eigen_ref<Eigen::Ref<Plain, Options, Stride>> = true;
 
-/// Plain lvalues are referred to and plain rvalues owned; maps, blocks and transposes stay views; any other expression
-/// is evaluated once. A temporary Ref is copied too, because it may itself hold the copy that it refers to.
+/// Plain lvalues are referred to and plain rvalues owned; maps, blocks and transposes stay views; any other
+/// expression is evaluated once. A temporary Ref is copied too, because it may itself hold the copy that it
+/// refers to.
 template <class A>
 auto store_matrix(A&& m) {
   using Xpr = std::remove_cvref_t<A>;
@@ -181,13 +187,15 @@ std::vector<To> copy_list(const R& r) {
   return list;
 }
 
-/// Row numbers, as the engine reads them. An lvalue that already is a contiguous list of Index is referred to.
+/// Row numbers, as the engine reads them. An lvalue that already is a contiguous list of Index is referred
+/// to.
 class IndexList {
  public:
   template <integer_list R>
   static IndexList refer_or_copy(R&& r) {
     IndexList list;
-    if constexpr (std::is_lvalue_reference_v<R> && std::is_same_v<std::remove_cvref_t<decltype(*r.data())>, Index>) {
+    if constexpr (std::is_lvalue_reference_v<R> &&
+                  std::is_same_v<std::remove_cvref_t<decltype(*r.data())>, Index>) {
       if (list_stride(r) == 1) {
         list.data_ = r.data();
         list.size_ = static_cast<Index>(r.size());

@@ -19,7 +19,8 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// A bound policy or none, still trivially copyable. What is not active is not even bound: its sizes may be wrong.
+/// A bound policy or none, still trivially copyable. What is not active is not even bound: its sizes may be
+/// wrong.
 template <class Bound>
 union Perhaps {
   char nothing;
@@ -62,8 +63,9 @@ struct BoundTermWhen {
 
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
-    // A term that may hide pairs reads memory or calls a functor, so it is asked only when active. The others are arithmetic
-    // on their own numbers: asked in either case, so that a loop over lanes keeps no branch and vectorises.
+    // A term that may hide pairs reads memory or calls a functor, so it is asked only when active. The others
+    // are arithmetic on their own numbers: asked in either case, so that a loop over lanes keeps no branch
+    // and vectorises.
     if constexpr (!may_hide && (std::is_same_v<S, float> || std::is_same_v<S, double>)) {
       return blend(active, S(term.bound(s, i, j)), s);
     } else {
@@ -124,13 +126,14 @@ struct ScaleWhen : scale_tag {
   }
 };
 
-/// The policy if `flag` is true, else nothing: `when(decoder, causal())`. For masks, terms of the score and scale(). What
-/// is off is not checked either.
+/// The policy if `flag` is true, else nothing: `when(decoder, causal())`. For masks, terms of the score and
+/// scale(). What is off is not checked either.
 template <class P>
 auto when(bool flag, P&& p) {
   using Policy = std::remove_cvref_t<P>;
-  static_assert(mask<P> || term<P> || scale_policy<P>,
-                "heed: when() chooses masks, terms of the score (softcap, alibi, bias, score_with) and scale()");
+  static_assert(
+      mask<P> || term<P> || scale_policy<P>,
+      "heed: when() chooses masks, terms of the score (softcap, alibi, bias, score_with) and scale()");
   if constexpr (mask<P>) {
     return MaskWhen<Policy>(flag, std::forward<P>(p));
   } else if constexpr (term<P>) {

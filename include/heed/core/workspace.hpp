@@ -12,8 +12,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Scratch memory for `attention_into`. It grows on the first call that needs more and never shrinks, so that later calls of the
-/// same or smaller shapes allocate nothing. One workspace serves one call at a time; threads that call at once take one each.
+/// Scratch memory for `attention_into`. It grows on the first call that needs more and never shrinks, so that
+/// later calls of the same or smaller shapes allocate nothing. One workspace serves one call at a time;
+/// threads that call at once take one each.
 class Workspace {
  public:
   Workspace() = default;
@@ -21,7 +22,8 @@ class Workspace {
   explicit Workspace(std::size_t bytes) { reserve(bytes); }
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
-  Workspace(Workspace&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Workspace(Workspace&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   Workspace& operator=(Workspace&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);

@@ -3,13 +3,14 @@
 
 inline constexpr Index direct_keys = 64;  // the most keys whose scores fit the array below
 
-/// Is a call so small that setting up tiles would cost more than the work, or has it so few keys that turning queries into lanes would?
+/// Is a call so small that setting up tiles would cost more than the work, or has it so few keys that turning
+/// queries into lanes would?
 template <class T>
 bool is_direct(const ForwardProblem<T>& p) {
   const Shape& s = p.shape;
   if (s.longest > direct_keys) return false;
   const bool rows = p.q.column == 1 && p.k.column == 1 && p.v.column == 1 && p.out.column == 1;
-  if (rows && s.longest <= 3 && s.d + s.d_v >= 64) return true;
+  if (rows && s.longest <= 3 && s.d + s.d_v >= 64 && s.heads * s.queries <= 4096) return true;
   return s.heads * s.queries * s.longest * (s.d + s.d_v + 16) <= (rows ? 2048 : 256);
 }
 
@@ -19,7 +20,8 @@ HEED_INLINE T dot(const T* a, Index a_step, const T* b, Index b_step, Index n) {
   Index t = 0;
   if (a_step == 1 && b_step == 1 && n >= Pack<T>::width) {
     Pack<T> sum = load(a) * load(b);
-    for (t = Pack<T>::width; t + Pack<T>::width <= n; t += Pack<T>::width) sum = multiply_add(load(a + t), load(b + t), sum);
+    for (t = Pack<T>::width; t + Pack<T>::width <= n; t += Pack<T>::width)
+      sum = multiply_add(load(a + t), load(b + t), sum);
     alignas(64) T lanes[Pack<T>::width];
     store(lanes, sum);
     for (int l = 0; l < Pack<T>::width; ++l) rest += lanes[l];
@@ -28,9 +30,10 @@ HEED_INLINE T dot(const T* a, Index a_step, const T* b, Index b_step, Index n) {
   return rest;
 }
 
-/// out[c] = Σ_j w[j] · v[j][c] over the keys with seen[j].
+/// out[c] = Σ_j w[j] · v[j][c] over the keys whose score is not -inf.
 template <class T>
-HEED_INLINE void mix_row(const T* w, const T* scores, Index keys, const Operand<const T>& v, Index d_v, T* out, Index out_step) {
+HEED_INLINE void mix_row(const T* w, const T* scores, Index keys, const Operand<const T>& v, Index d_v,
+                         T* out, Index out_step) {
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   Index c = 0;
   if (v.column == 1 && out_step == 1)
@@ -57,7 +60,8 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
     for (Index head = 0; head < p.shape.heads; ++head) {
       const Place place = p.shape.place(sequence, head);
       const auto rules = spec.template bind<T>(place);
-      const Operand<const T> k = p.k.at(place.key_begin, head / group * d), v = p.v.at(place.key_begin, head / group * d_v);
+      const Operand<const T> k = p.k.at(place.key_begin, head / group * d),
+                             v = p.v.at(place.key_begin, head / group * d_v);
       for (Index i = 0; i < place.queries; ++i) {
         const T* q = p.q.data + (place.query_begin + i) * p.q.row + head * d * p.q.column;
         T* out = p.out.data + (place.query_begin + i) * p.out.row + head * d_v * p.out.column;
@@ -71,7 +75,8 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
         }
         for (Index j = place.keys; j % Pack<T>::width != 0; ++j) scores[j] = hidden;
         T sum = T(0);
-        for (Index j = 0; j < place.keys; j += Pack<T>::width) store(weights + j, exp2(load(scores + j) - broadcast(most)));
+        for (Index j = 0; j < place.keys; j += Pack<T>::width)
+          store(weights + j, exp2(load(scores + j) - broadcast(most)));
         for (Index j = 0; j < place.keys; ++j) sum += weights[j];
         const T inverse = sum == T(0) ? T(0) : T(1) / sum;
         for (Index j = 0; j < place.keys; ++j) weights[j] *= inverse;

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Score terms and masks applied to a stored tile of scores, on the way from the product to the weights.
 //
-// Pairs are tested first. Where all lanes see the key, the terms run over the whole pack in a loop that the compiler turns into
-// vectors; elsewhere they are called pair by pair, so that no functor is ever asked about an invisible pair or a lane without a
-// query. Local arrays stand between memory and the functors: nothing that a functor reads can alias them.
+// Pairs are tested first. Where all lanes see the key, the terms run over the whole pack in a loop that the
+// compiler turns into vectors; elsewhere they are called pair by pair, so that no functor is ever asked about
+// an invisible pair or a lane without a query. Local arrays stand between memory and the functors: nothing
+// that a functor reads can alias them.
 
 /// log2 e: scores leave here in base 2.
 template <class T>
 inline constexpr T log2_e = T(1.4426950408889634074);
 
-/// Edits rows [0, keys) of one pack: scores[t * lanes + l] belongs to query i + l and key j + t. `queries` lanes hold a query;
-/// `full` says that all of them see every key.
+/// Edits rows [0, keys) of one pack: scores[t * lanes + l] belongs to query i + l and key j + t. `queries`
+/// lanes hold a query; `full` says that all of them see every key.
 template <class T, class Rules>
-HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* scores, Index keys, Position i, Position j, int queries,
-                                          bool full) {
+HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* scores, Index keys, Position i,
+                                          Position j, int queries, bool full) {
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   const Rules rules = rules_in_memory;
@@ -30,7 +31,8 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
       if (queries == width) {
         for (int l = 0; l < width; ++l) out[l] = rules.visible(i + l, j) ? in[l] : hidden;
       } else {
-        for (int l = 0; l < width; ++l) out[l] = l < queries && (full || rules.visible(i + l, j)) ? in[l] : hidden;
+        for (int l = 0; l < width; ++l)
+          out[l] = l < queries && (full || rules.visible(i + l, j)) ? in[l] : hidden;
       }
     } else {
       std::int32_t seen[width];
@@ -63,7 +65,8 @@ HEED_NOINLINE bool values_finite(const KeyBlock<T>& block, Index d_v) {
     const T* row = block.v + j * block.v_row;
     Index c = 0;
     if (block.v_column == 1)
-      for (; c + Pack<T>::width <= d_v; c += Pack<T>::width) probe = multiply_add(load(row + c), zero<T>(), probe);
+      for (; c + Pack<T>::width <= d_v; c += Pack<T>::width)
+        probe = multiply_add(load(row + c), zero<T>(), probe);
     for (; c < d_v; ++c) rest += row[c * block.v_column] * T(0);
   }
   alignas(64) T lanes[Pack<T>::width];
@@ -72,9 +75,11 @@ HEED_NOINLINE bool values_finite(const KeyBlock<T>& block, Index d_v) {
   return rest == T(0);
 }
 
-/// The guarded mix: multiplies visible pairs only. `seen` holds the edited scores, -inf where a pair is invisible.
+/// The guarded mix: multiplies visible pairs only. `seen` holds the edited scores, -inf where a pair is
+/// invisible.
 template <class T>
-HEED_NOINLINE void mix_visible(const QueryTile<T>& tile, int lane, int lanes, const KeyBlock<T>& block, const T* seen) {
+HEED_NOINLINE void mix_visible(const QueryTile<T>& tile, int lane, int lanes, const KeyBlock<T>& block,
+                               const T* seen) {
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   for (Index c = 0; c < tile.d_v; ++c)
     for (int l = lane; l < lane + lanes; ++l) {

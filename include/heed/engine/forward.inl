@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The forward pass of a group of query tiles: walk the keys that its mask admits, block by block, with a running softmax.
+// The forward pass of a group of query tiles: walk the keys that its mask admits, block by block, with a
+// running softmax.
 
-/// Tiles that share each block of keys while it is in the cache, and the copy of it that keys and values need which do not lie row by row.
+/// Tiles that share each block of keys while it is in the cache, and the copy of it that keys and values need
+/// which do not lie row by row.
 inline constexpr int tiles_per_group = 4;
 
 template <class T>
@@ -10,8 +12,9 @@ Index group_tiles(const ForwardProblem<T>& p) {
   return tiles < tiles_per_group ? (tiles < 1 ? 1 : tiles) : tiles_per_group;
 }
 
-/// A block of values is read again for every few output columns. When each of its rows lies in a page of its own, that overruns the 64
-/// entries of the first-level address cache (73 % of peak instead of 93 %, measured at 4 KB a row), and a copy of the block is cheaper.
+/// A block of values is read again for every few output columns. When each of its rows lies in a page of its
+/// own, that overruns the 64 entries of the first-level address cache (73 % of peak instead of 93 %, measured
+/// at 4 KB a row), and a copy of the block is cheaper.
 template <class T>
 bool lies_in_many_pages(const Operand<const T>& v) {
   return v.row * static_cast<Index>(sizeof(T)) > 2048 || v.row < 0;
@@ -21,8 +24,8 @@ bool lies_in_many_pages(const Operand<const T>& v) {
 template <class T>
 Index tiled_scratch(const ForwardProblem<T>& p) {
   const bool gathers = p.k.column != 1 || p.v.column != 1 || lies_in_many_pages(p.v);
-  const Index numbers = group_tiles(p) * QueryTile<T>::size(p.shape.d, p.shape.d_v) + block_keys * tile_lanes<T> +
-                        (gathers ? block_keys * (p.shape.d + p.shape.d_v) : 0);
+  const Index numbers = group_tiles(p) * QueryTile<T>::size(p.shape.d, p.shape.d_v) +
+                        block_keys * tile_lanes<T> + (gathers ? block_keys * (p.shape.d + p.shape.d_v) : 0);
   return numbers * static_cast<Index>(sizeof(T));
 }
 
@@ -32,7 +35,8 @@ struct TileRows {
   int packs = 0;
 };
 
-/// The rows of tile `index` of a sequence: packs are dealt out evenly, so that 13 packs make tiles of 4 3 3 3, not 4 4 4 1.
+/// The rows of tile `index` of a sequence: packs are dealt out evenly, so that 13 packs make tiles of 4 3 3
+/// 3, not 4 4 4 1.
 template <class T>
 TileRows tile_of_sequence(Index queries, Index index) {
   constexpr Index width = Pack<T>::width;
@@ -44,7 +48,8 @@ TileRows tile_of_sequence(Index queries, Index index) {
 }
 
 template <class T>
-HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>& q, const TileRows& rows, T factor) {
+HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>& q, const TileRows& rows,
+                                T factor) {
   for (int v = 0; v < rows.packs; ++v) {
     const Index i = rows.begin + v * Pack<T>::width;
     const int count = static_cast<int>(rows.end - i < Pack<T>::width ? rows.end - i : Pack<T>::width);
@@ -58,19 +63,22 @@ HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>
 
 /// Divides by the sums and writes the rows; a row whose sum is 0 saw nothing and is 0, its log-sum-exp -inf.
 template <class T>
-HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, const Operand<T>& lse, const TileRows& rows) {
+HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, const Operand<T>& lse,
+                              const TileRows& rows) {
   for (int v = 0; v < rows.packs; ++v) {
     const int lane = v * Pack<T>::width;
     const Index i = rows.begin + lane;
     const int count = static_cast<int>(rows.end - i < Pack<T>::width ? rows.end - i : Pack<T>::width);
     alignas(64) T factor[Pack<T>::width];
-    for (int l = 0; l < Pack<T>::width; ++l) factor[l] = tile.sum[lane + l] == T(0) ? T(0) : T(1) / tile.sum[lane + l];
-    lanes_to_rows(tile.output + lane, Index(tile_lanes<T>), factor, count, tile.d_v, out.data + i * out.row, out.row, out.column);
+    for (int l = 0; l < Pack<T>::width; ++l)
+      factor[l] = tile.sum[lane + l] == T(0) ? T(0) : T(1) / tile.sum[lane + l];
+    lanes_to_rows(tile.output + lane, Index(tile_lanes<T>), factor, count, tile.d_v, out.data + i * out.row,
+                  out.row, out.column);
     if (lse.data != nullptr)
       for (int l = 0; l < count; ++l)
-        lse.data[(i + l) * lse.row] = tile.sum[lane + l] == T(0)
-                                          ? -std::numeric_limits<T>::infinity()
-                                          : (tile.maximum[lane + l] + std::log2(tile.sum[lane + l])) / log2_e<T>;
+        lse.data[(i + l) * lse.row] =
+            tile.sum[lane + l] == T(0) ? -std::numeric_limits<T>::infinity()
+                                       : (tile.maximum[lane + l] + std::log2(tile.sum[lane + l])) / log2_e<T>;
   }
 }
 
@@ -84,7 +92,8 @@ Index balanced_block(Index left) {
 }
 
 template <int packs, class T>
-HEED_NOINLINE void attend_full(const QueryTile<T>& tile, int lane, const KeyBlock<T>& keys, RowFetcher<T>& ahead) {
+HEED_NOINLINE void attend_full(const QueryTile<T>& tile, int lane, const KeyBlock<T>& keys,
+                               RowFetcher<T>& ahead) {
   for (Index j = 0; j < keys.keys;) {
     const Index count = balanced_block<packs>(keys.keys - j);
     attend_block<packs>(tile, lane, keys.from(j, count), ahead);
@@ -92,10 +101,11 @@ HEED_NOINLINE void attend_full(const QueryTile<T>& tile, int lane, const KeyBloc
   }
 }
 
-/// Keys [j, j + keys) against the packs from `lane` on, with scores edited in between. Bit v of `full`: pack v sees every key.
+/// Keys [j, j + keys) against the packs from `lane` on, with scores edited in between. Bit v of `full`: pack
+/// v sees every key.
 template <int packs, class T, class Rules>
-HEED_NOINLINE void attend_edited(const QueryTile<T>& tile, T* seen, int lane, const KeyBlock<T>& keys, const Rules& rules, Index i,
-                                 Index i_end, Index j, unsigned full) {
+HEED_NOINLINE void attend_edited(const QueryTile<T>& tile, T* seen, int lane, const KeyBlock<T>& keys,
+                                 const Rules& rules, Index i, Index i_end, Index j, unsigned full) {
   for (Index start = 0; start < keys.keys;) {
     const Index count = balanced_block<packs>(keys.keys - start);
     const KeyBlock<T> block = keys.from(start, count);
@@ -127,8 +137,9 @@ HEED_NOINLINE void attend_edited(const QueryTile<T>& tile, T* seen, int lane, co
 /// Stretches shorter than this are not worth a segment of their own: the pairs in them are tested instead.
 inline constexpr Index shortest_segment = 8;
 
-/// One tile against the keys of one head: the mask's ranges cut the keys into stretches in which each pack sees all, some or
-/// nothing, and only the packs between the first and the last that see something are computed.
+/// One tile against the keys of one head: the mask's ranges cut the keys into stretches in which each pack
+/// sees all, some or nothing, and only the packs between the first and the last that see something are
+/// computed.
 template <class T, class Rules>
 struct TileWalk {
   const QueryTile<T>& tile;
@@ -204,7 +215,8 @@ struct TileWalk {
         j = skip;  // nobody sees anything before; start again there
         continue;
       }
-      if (first <= last && first < rows.packs) attend_stretch(first, last + 1 - first, j, next, full >> first);
+      if (first <= last && first < rows.packs)
+        attend_stretch(first, last + 1 - first, j, next, full >> first);
       j = next;
     }
   }
@@ -215,23 +227,45 @@ struct TileWalk {
     const unsigned all = (1u << packs) - 1u;
     if (!Rules::has_terms && (full & all) == all) {
       switch (packs) {
-        case 1: return attend_full<1>(tile, lane, stretch, ahead);
-        case 2: return attend_full<2>(tile, lane, stretch, ahead);
-        case 3: if constexpr (tile_packs >= 3) return attend_full<3>(tile, lane, stretch, ahead); else return;
-        default: if constexpr (tile_packs >= 4) return attend_full<4>(tile, lane, stretch, ahead); else return;
+        case 1:
+          return attend_full<1>(tile, lane, stretch, ahead);
+        case 2:
+          return attend_full<2>(tile, lane, stretch, ahead);
+        case 3:
+          if constexpr (tile_packs >= 3)
+            return attend_full<3>(tile, lane, stretch, ahead);
+          else
+            return;
+        default:
+          if constexpr (tile_packs >= 4)
+            return attend_full<4>(tile, lane, stretch, ahead);
+          else
+            return;
       }
     }
-    if constexpr (!Rules::has_terms && !Rules::has_mask) return;
-    else return attend_with_rules(lane, packs, stretch, begin, full);
+    if constexpr (!Rules::has_terms && !Rules::has_mask)
+      return;
+    else
+      return attend_with_rules(lane, packs, stretch, begin, full);
   }
 
   void attend_with_rules(int lane, int packs, const KeyBlock<T>& stretch, Index begin, unsigned full) const {
     const Index i = rows.begin + lane;
     switch (packs) {
-      case 1: return attend_edited<1>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
-      case 2: return attend_edited<2>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
-      case 3: if constexpr (tile_packs >= 3) return attend_edited<3>(tile, seen, lane, stretch, rules, i, rows.end, begin, full); else return;
-      default: if constexpr (tile_packs >= 4) return attend_edited<4>(tile, seen, lane, stretch, rules, i, rows.end, begin, full); else return;
+      case 1:
+        return attend_edited<1>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
+      case 2:
+        return attend_edited<2>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
+      case 3:
+        if constexpr (tile_packs >= 3)
+          return attend_edited<3>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
+        else
+          return;
+      default:
+        if constexpr (tile_packs >= 4)
+          return attend_edited<4>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
+        else
+          return;
     }
   }
 };
@@ -243,7 +277,8 @@ HEED_NOINLINE void gather_rows(const T* src, Index row, Index column, Index rows
   if (column == 1) {
     for (; r < rows; ++r) {
       Index c = 0;
-      for (; c + Pack<T>::width <= columns; c += Pack<T>::width) store(dst + r * columns + c, load(src + r * row + c));
+      for (; c + Pack<T>::width <= columns; c += Pack<T>::width)
+        store(dst + r * columns + c, load(src + r * row + c));
       for (; c < columns; ++c) dst[r * columns + c] = src[r * row + c];
     }
     return;
@@ -258,8 +293,8 @@ HEED_NOINLINE void gather_rows(const T* src, Index row, Index column, Index rows
     for (Index c = 0; c < columns; ++c) dst[r * columns + c] = src[r * row + c * column];
 }
 
-/// Keys of the next block that tiles share, of `left`. With a mask its length is a multiple of 16, so that the borders of tiles, which
-/// lie a pack's width apart, do not fall just beside the borders of blocks.
+/// Keys of the next block that tiles share, of `left`. With a mask its length is a multiple of 16, so that
+/// the borders of tiles, which lie a pack's width apart, do not fall just beside the borders of blocks.
 template <class Rules>
 Index shared_block(Index left) {
   if constexpr (!Rules::has_mask) {
@@ -271,8 +306,8 @@ Index shared_block(Index left) {
 
 /// Tiles [first_tile, first_tile + tiles) of one head.
 template <class T, class Spec>
-HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, Index sequence, Index head, Index first_tile,
-                                 int tiles, T* scratch) {
+HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, Index sequence, Index head,
+                                 Index first_tile, int tiles, T* scratch) {
   const Place place = p.shape.place(sequence, head);
   const auto rules = spec.template bind<T>(place);
   using Rules = std::remove_cvref_t<decltype(rules)>;
@@ -301,23 +336,25 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, I
   if (count == 0) return;
   T* gathered_k = scratch + tiles * tile_size;
   T* gathered_v = gathered_k + block_keys * d;
-  // A single tile takes keys that lie close together in one go; several tiles share each block while it is in the cache.
+  // A single tile takes keys that lie close together in one go; several tiles share each block while it is in
+  // the cache.
   const bool alone = count == 1 && !gather_k && !gather_v && k.row <= 2 * d && v.row <= 2 * d_v;
   for (Index from = 0; from < place.keys;) {
     const KeyRange some = rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
     if (some.empty()) break;
     const Index keys = alone ? some.size() : shared_block<Rules>(some.size());
     from = some.begin + keys;
-    KeyBlock<T> block = {k.data + some.begin * k.row, k.row, k.column, v.data + some.begin * v.row, v.row, v.column, keys};
+    KeyBlock<T> block = {
+        k.data + some.begin * k.row, k.row, k.column, v.data + some.begin * v.row, v.row, v.column, keys};
     RowFetcher<T> ahead;
     if (k.column == 1 && v.column == 1 && from < some.end) {
       const Index left = some.end - from < block_keys ? some.end - from : block_keys;
-      const Index steps = count * (keys / tile_rows<tile_packs>) + 1;
+      const Index steps = count * (keys / tile_rows<tile_packs>)+1;
       ahead = {block.k + keys * k.row, k.row, d, block.v + keys * v.row, v.row, d_v, left, left / steps + 1};
-    } else if (out.column == 1 && !alone) {
+    } else if (out.column == 1 && !alone && from >= place.keys) {
       // No more keys: the rows to be written are what is needed next.
       const Index left = rows[count - 1].end - rows[0].begin;
-      const Index steps = count * (keys / tile_rows<tile_packs>) + 1;
+      const Index steps = count * (keys / tile_rows<tile_packs>)+1;
       ahead = {nullptr, 0, 0, out.data + rows[0].begin * out.row, out.row, d_v, left, left / steps + 1};
     }
     if (gather_k) {
@@ -337,5 +374,6 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, I
       TileWalk<T, Rules>{tile, seen, rows[g], rules, block, some.begin, ahead}.run(some.begin, from);
     }
   }
-  for (int g = 0; g < count; ++g) store_rows(QueryTile<T>(scratch + g * tile_size, d, d_v), out, lse, rows[g]);
+  for (int g = 0; g < count; ++g)
+    store_rows(QueryTile<T>(scratch + g * tile_size, d, d_v), out, lse, rows[g]);
 }

@@ -2,8 +2,9 @@
 /// @file
 /// Compiles the kernels once per instruction set and chooses among them at run time.
 ///
-/// An x86-64 build without -m flags carries three sets: AVX-512 (F, DQ, BW, VL), AVX2 with FMA, and the baseline. Flags that allow
-/// one of the first two make it the only one. Elsewhere the baseline is whatever the compiler's vectors become, NEON for instance.
+/// An x86-64 build without -m flags carries three sets: AVX-512 (F, DQ, BW, VL), AVX2 with FMA, and the
+/// baseline. Flags that allow one of the first two make it the only one. Elsewhere the baseline is whatever
+/// the compiler's vectors become, NEON for instance.
 #ifndef HEED_ENGINE_INSTRUCTION_SETS_HPP
 #define HEED_ENGINE_INSTRUCTION_SETS_HPP
 
@@ -36,8 +37,9 @@ inline bool available(InstructionSet set) {
   switch (set) {
     case InstructionSet::avx512:
 #if HEED_WITH_AVX512
-      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("fma");
 #else
       return false;
 #endif
@@ -47,7 +49,8 @@ inline bool available(InstructionSet set) {
 #else
       return false;
 #endif
-    default: return HEED_WITH_GENERIC != 0;
+    default:
+      return HEED_WITH_GENERIC != 0;
   }
 }
 
@@ -55,7 +58,8 @@ namespace detail {
 
 inline InstructionSet choose_instruction_set() {
   // The program was compiled for one set only: it could not run here otherwise.
-  if constexpr (HEED_WITH_GENERIC == 0) return HEED_WITH_AVX512 ? InstructionSet::avx512 : InstructionSet::avx2;
+  if constexpr (HEED_WITH_GENERIC == 0)
+    return HEED_WITH_AVX512 ? InstructionSet::avx512 : InstructionSet::avx2;
   if (const char* wish = std::getenv("HEED_INSTRUCTION_SET"))
     for (InstructionSet set : {InstructionSet::generic, InstructionSet::avx2, InstructionSet::avx512})
       if (std::strcmp(wish, name(set)) == 0 && available(set)) return set;
@@ -66,8 +70,8 @@ inline InstructionSet choose_instruction_set() {
 
 }  // namespace detail
 
-/// The set that kernels run on: the best available one, or the one that the environment variable `HEED_INSTRUCTION_SET` names when
-/// it is available. Decided once, at the first call.
+/// The set that kernels run on: the best available one, or the one that the environment variable
+/// `HEED_INSTRUCTION_SET` names when it is available. Decided once, at the first call.
 inline InstructionSet instruction_set() {
   static const InstructionSet set = detail::choose_instruction_set();
   return set;
@@ -109,7 +113,8 @@ namespace heed::inline HEED_ABI::detail::avx2 {
 #if HEED_WITH_AVX512
 #define HEED_LANES HEED_LANES_AVX512
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), \
+                             apply_to = function)
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,prefer-vector-width=512")
@@ -127,13 +132,13 @@ namespace heed::inline HEED_ABI::detail::avx512 {
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Calls `f.template operator()<...>` is not possible across targets, so each use spells the choice: this macro is that choice.
-/// `call` names a function of the set's namespace with its arguments.
+/// HEED_DISPATCH(f(x)) calls f of the set that runs. A macro, because each set has functions of its own with
+/// the same names.
 #if HEED_WITH_GENERIC && HEED_WITH_AVX512
-#define HEED_DISPATCH(call)                                            \
-  (::heed::instruction_set() == ::heed::InstructionSet::avx512  \
-       ? avx512::call                                                  \
-       : ::heed::instruction_set() == ::heed::InstructionSet::avx2 ? avx2::call : generic::call)
+#define HEED_DISPATCH(call)                                                   \
+  (::heed::instruction_set() == ::heed::InstructionSet::avx512 ? avx512::call \
+   : ::heed::instruction_set() == ::heed::InstructionSet::avx2 ? avx2::call   \
+                                                               : generic::call)
 #elif HEED_WITH_AVX512
 #define HEED_DISPATCH(call) (avx512::call)
 #elif HEED_WITH_AVX2

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Everything that is compiled once per instruction set, in order. No guard: engine/instruction_sets.hpp includes it for each.
+// Everything that is compiled once per instruction set, in order. No guard: engine/instruction_sets.hpp
+// includes it for each.
 
 #include <heed/lanes/pack.inl>
 #include <heed/lanes/exp2.inl>

@@ -20,16 +20,20 @@ struct ForwardProblem {
   Operand<T> out, lse;
 };
 
-/// The tasks of a problem, and the memory that they need: scratch for each worker, and the partial results of streamed sequences.
+/// The tasks of a problem, and the memory that they need: scratch for each worker, and the partial results of
+/// streamed sequences.
 struct ForwardPlan {
   Index tiled_tasks = 0, streamed_tasks = 0;
   Index streamed_queries = 0;  // the most of any streamed sequence
   std::size_t worker_bytes = 0, partial_bytes = 0;
 
-  std::size_t bytes(int workers) const { return worker_bytes * static_cast<std::size_t>(workers) + partial_bytes; }
+  std::size_t bytes(int workers) const {
+    return worker_bytes * static_cast<std::size_t>(workers) + partial_bytes;
+  }
 };
 
-/// Tiles of one sequence take consecutive slots from begin / lanes + sequence on: room for all without counting them first.
+/// Tiles of one sequence take consecutive slots from begin / lanes + sequence on: room for all without
+/// counting them first.
 inline Index first_slot(const Shape& shape, Index sequence, Index lanes) {
   return shape.query_offsets == nullptr ? 0 : shape.query_offsets[sequence] / lanes + sequence;
 }

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-// One tile of queries and its running softmax: scores of a block of keys, their weights, the mix of the values.
-// Knows nothing of masks or score functions; forward.inl edits the scores in between where there are any.
+// One tile of queries and its running softmax: scores of a block of keys, their weights, the mix of the
+// values. Knows nothing of masks or score functions; forward.inl edits the scores in between where there are
+// any.
 
 /// Queries in a full tile, and the distance between rows of every array of a tile.
 template <class T>
-inline constexpr int tile_lanes = tile_packs * Pack<T>::width;
+inline constexpr int tile_lanes = tile_packs* Pack<T>::width;
 
-/// Keys in a block: its weights stay in the first-level cache's neighbourhood, and sums start afresh at each block, so that
-/// rounding grows with the number of blocks and not of keys.
+/// Keys in a block: its weights stay in the first-level cache's neighbourhood, and sums start afresh at each
+/// block, so that rounding grows with the number of blocks and not of keys.
 inline constexpr Index block_keys = 96;
 
-/// A score may exceed the running maximum by this much (a factor of 2^8 in its weight) before the maximum is raised. The final
-/// division by the sum makes the slack exact.
+/// A score may exceed the running maximum by this much (a factor of 2^8 in its weight) before the maximum is
+/// raised. The final division by the sum makes the slack exact.
 template <class T>
 inline constexpr T slack = T(8);
 
@@ -21,8 +22,9 @@ HEED_INLINE void prefetch_row(const T* row, Index columns) {
   for (Index c = 0; c < columns; c += static_cast<Index>(64 / sizeof(T))) __builtin_prefetch(row + c, 0, 2);
 }
 
-/// Asks for the next block of keys and values while this one is worked on, a few rows at a time. In a matrix of many heads every row lies
-/// in another page, where no hardware prefetcher looks; asked for all at once, the lines would wait for each other.
+/// Asks for the next block of keys and values while this one is worked on, a few rows at a time. In a matrix
+/// of many heads every row lies in another page, where no hardware prefetcher looks; asked for all at once,
+/// the lines would wait for each other.
 template <class T>
 struct RowFetcher {
   const T* k = nullptr;
@@ -89,11 +91,13 @@ struct KeyBlock {
   }
 };
 
-/// Raises the maximum of every lane in which some of `rows` scores exceeds it by more than 3 (8 is what calls for raising; a lower
-/// bar here keeps scores just under 8 from calling again and again), and rescales all that was weighed with the old one: output,
-/// sums, the `earlier` weights of this block. Rare, hence out of line.
+/// Raises the maximum of every lane in which some of `rows` scores exceeds it by more than 3 (8 is what calls
+/// for raising; a lower bar here keeps scores just under 8 from calling again and again), and rescales all
+/// that was weighed with the old one: output, sums, the `earlier` weights of this block. Rare, hence out of
+/// line.
 template <int packs, class T>
-HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* scores, Index rows, Index earlier) {
+HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* scores, Index rows,
+                                 Index earlier) {
   constexpr int lanes = tile_lanes<T>;
   constexpr int width = Pack<T>::width;
   for (int v = 0; v < packs; ++v) {
@@ -111,7 +115,8 @@ HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* sc
     }
     store(tile.maximum + at, load(after));
     if (!weighed) continue;  // nothing to rescale yet
-    // The lowest number minus a great one is -inf, and its power 0. Lanes that stay are multiplied by 2^0, exactly 1.
+    // The lowest number minus a great one is -inf, and its power 0. Lanes that stay are multiplied by 2^0,
+    // exactly 1.
     const Pack<T> factor = exp2(old - load(after));
     store(tile.sum + at, load(tile.sum + at) * factor);
     store(tile.block_sum + at, load(tile.block_sum + at) * factor);
@@ -153,13 +158,15 @@ HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, I
   }
 }
 
-/// Scores of a register tile of keys, weighed before they leave the registers: row `row` of the block onwards.
+/// Scores of a register tile of keys, weighed before they leave the registers: row `row` of the block
+/// onwards.
 ///
-/// The products start from minus the maximum, which saves the subtraction. Weights are judged by their sum after the fact, which
-/// saves the comparison of every score: too great a sum means that some score exceeded the maximum by too much, and then
-/// (rarely) the scores are computed once more and the maximum raised.
+/// The products start from minus the maximum, which saves the subtraction. Weights are judged by their sum
+/// after the fact, which saves the comparison of every score: too great a sum means that some score exceeded
+/// the maximum by too much, and then (rarely) the scores are computed once more and the maximum raised.
 template <int rows, int packs, class T>
-HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column, Index row) {
+HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column,
+                                 Index row) {
   constexpr int lanes = tile_lanes<T>;
   constexpr int width = Pack<T>::width;
   Pack<T> acc[rows][packs];
@@ -185,7 +192,8 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
     raise |= any_greater(total[v], broadcast(T(256)));
   }
   if (__builtin_expect(raise, 0)) {
-    product<rows, packs, false>(k, k_row, k_column, tile.query + lane, Index(lanes), tile.d, out, Index(lanes));
+    product<rows, packs, false>(k, k_row, k_column, tile.query + lane, Index(lanes), tile.d, out,
+                                Index(lanes));
     raise_maximum<packs>(tile, lane, out, Index(rows), row);
     weigh_rows<packs>(tile, lane, row, row + rows);
     return;
@@ -200,15 +208,15 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
 /// scores[key][lane] = (K Qᵀ)[key][lane], stored.
 template <int packs, class T>
 HEED_INLINE void score_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block) {
-  product_rows<packs, false>(block.keys, block.k, block.k_row, block.k_column, tile.query + lane, Index(tile_lanes<T>), tile.d,
-                             tile.weights + lane, Index(tile_lanes<T>));
+  product_rows<packs, false>(block.keys, block.k, block.k_row, block.k_column, tile.query + lane,
+                             Index(tile_lanes<T>), tile.d, tile.weights + lane, Index(tile_lanes<T>));
 }
 
 /// Closes a block: adds its sum, and its share Vᵀ P of the output.
 template <int packs, class T>
 HEED_INLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block) {
-  product_rows<packs, true>(tile.d_v, block.v, block.v_column, block.v_row, tile.weights + lane, Index(tile_lanes<T>), block.keys,
-                            tile.output + lane, Index(tile_lanes<T>));
+  product_rows<packs, true>(tile.d_v, block.v, block.v_column, block.v_row, tile.weights + lane,
+                            Index(tile_lanes<T>), block.keys, tile.output + lane, Index(tile_lanes<T>));
 }
 
 template <int packs, class T>
@@ -222,13 +230,14 @@ HEED_INLINE void close_sums(const QueryTile<T>& tile, int lane) {
 
 /// A block of at most block_keys keys that every query of the packs sees, with nothing to edit.
 template <int packs, class T>
-HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block, RowFetcher<T>& ahead) {
+HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
+                                RowFetcher<T>& ahead) {
   constexpr Index rows = tile_rows<packs>;
   constexpr Index lanes = tile_lanes<T>;
   Index row = 0;
   const auto stored = [&](Index end) {
-    product_rows<packs, false>(end - row, block.k + row * block.k_row, block.k_row, block.k_column, tile.query + lane, lanes, tile.d,
-                               tile.weights + row * lanes + lane, lanes);
+    product_rows<packs, false>(end - row, block.k + row * block.k_row, block.k_row, block.k_column,
+                               tile.query + lane, lanes, tile.d, tile.weights + row * lanes + lane, lanes);
     weigh_rows<packs>(tile, lane, row, end);
     row = end;
   };

@@ -28,8 +28,8 @@ decltype(auto) executor_of(const Spec& spec) {
 template <class T, class Executor>
 int workers_for(const ForwardProblem<T>& p, const Executor& executor) {
   const Shape& s = p.shape;
-  const double work = static_cast<double>(s.queries) * static_cast<double>(s.longest) * static_cast<double>(s.heads) *
-                      static_cast<double>(s.d + s.d_v);
+  const double work = static_cast<double>(s.queries) * static_cast<double>(s.longest) *
+                      static_cast<double>(s.heads) * static_cast<double>(s.d + s.d_v);
   return work < worth_a_thread ? 1 : executor.threads();
 }
 

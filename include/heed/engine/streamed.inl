@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Few queries against many keys (decoding): memory-bound, so keys and values are streamed once, for all heads together.
+// Few queries against many keys (decoding): memory-bound, so keys and values are streamed once, for all heads
+// together.
 //
-// The head dimension lies in lanes. Keys are cut into pieces of fixed size, one task each, whose partial results are merged in
-// order; inside a piece, blocks of a few keys are visited by all key heads before the next block, so that rows which hold many
-// heads side by side are read from end to end.
+// The head dimension lies in lanes. Keys are cut into pieces of fixed size, one task each, whose partial
+// results are merged in order; inside a piece, blocks of a few keys are visited by all key heads before the
+// next block, so that rows which hold many heads side by side are read from end to end.
 
 inline constexpr Index piece_keys = 4096;
 inline constexpr Index streamed_keys = 32;
@@ -20,47 +21,60 @@ struct Partial {
   T* sum;      // [width], one share of the sum a lane
   T* output;   // [d_v]
 
-  explicit Partial(T* memory) : maximum(memory), sum(memory + Pack<T>::width), output(memory + 2 * Pack<T>::width) {}
+  explicit Partial(T* memory)
+      : maximum(memory), sum(memory + Pack<T>::width), output(memory + 2 * Pack<T>::width) {}
 };
 
+/// Tasks of one sequence start here: room for its pieces without counting those of the others.
 inline Index first_piece(const Shape& shape, Index sequence) {
   return shape.key_offsets == nullptr ? 0 : shape.key_offsets[sequence] / piece_keys + sequence;
 }
 
+inline Index pieces_of(Index keys) { return keys == 0 ? 1 : (keys + piece_keys - 1) / piece_keys; }
+
+/// Partial results are kept only of sequences of several pieces, which have more than piece_keys keys each.
+inline Index first_partial(const Shape& shape, Index sequence) {
+  return shape.key_offsets == nullptr ? 0 : shape.key_offsets[sequence] / piece_keys * 2;
+}
+
 /// The most queries of any streamed sequence; 0 when none is streamed.
-template <class T>
-Index streamed_queries(const ForwardProblem<T>& p) {
+inline Index streamed_queries(const Shape& shape) {
   Index most = 0;
-  for (Index s = 0; s < p.shape.sequences; ++s) {
-    const Index queries = p.shape.place(s, 0).queries;
+  for (Index s = 0; s < shape.sequences; ++s) {
+    const Index queries = shape.place(s, 0).queries;
     if (is_streamed(queries) && queries > most) most = queries;
   }
   return most;
 }
 
 /// Tasks for all pieces; those of sequences that are not streamed stay empty.
-template <class T>
-Index streamed_tasks(const ForwardProblem<T>& p, Index queries) {
-  return queries == 0 ? 0 : p.shape.keys / piece_keys + p.shape.sequences;
+inline Index streamed_tasks(const Shape& shape, Index queries) {
+  return queries == 0 ? 0 : shape.keys / piece_keys + shape.sequences;
 }
 
-/// Bytes for the partial results of all pieces.
+/// Bytes for the partial results of all sequences of several pieces.
 template <class T>
-Index partial_scratch(const ForwardProblem<T>& p, Index queries) {
-  return streamed_tasks(p, queries) * p.shape.heads * queries * partial_size<T>(p.shape) * static_cast<Index>(sizeof(T));
+Index partial_scratch(const Shape& shape, Index queries) {
+  if (queries == 0 || shape.longest <= piece_keys) return 0;
+  const Index partials =
+      shape.key_offsets == nullptr ? pieces_of(shape.keys) : 2 * (shape.keys / piece_keys) + 1;
+  return partials * shape.heads * queries * partial_size<T>(shape) * static_cast<Index>(sizeof(T));
 }
 
 /// Bytes of one worker's scratch.
 template <class T>
-Index streamed_scratch(const ForwardProblem<T>& p, Index queries) {
-  const Index rows = p.shape.heads / p.shape.key_heads * queries;
-  return (p.shape.heads * queries * p.shape.d + 2 * rows * streamed_keys + streamed_keys * (p.shape.d + p.shape.d_v)) *
+Index streamed_scratch(const Shape& shape, Index queries) {
+  const Index rows = shape.heads / shape.key_heads * queries;
+  return (shape.heads * queries * (partial_size<T>(shape) + shape.d) + 2 * rows * streamed_keys +
+          streamed_keys * (shape.d + shape.d_v)) *
          static_cast<Index>(sizeof(T));
 }
 
-/// Applies terms and masks to one row of scores: query i, keys j … j + count - 1 in lanes. Pairs first, as for tiles.
+/// Applies terms and masks to one row of scores: query i, keys j … j + count - 1 in lanes. Pairs first, as
+/// for tiles.
 template <class T, class Rules>
-HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores, Index count, Position i, Position j, bool full) {
+HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores, Index count, Position i,
+                                         Position j, bool full) {
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   constexpr int width = Pack<T>::width;
   const Rules rules = rules_in_memory;
@@ -121,12 +135,14 @@ HEED_NOINLINE void weigh_row(const Partial<T>& row, T* scores, Index d_v) {
 
 /// output[r][c] += Σ_j weights[r][j] · v[j][c]; v's rows are contiguous.
 template <class T>
-HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_row, Index keys, Index d_v, T* output, Index output_row) {
+HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_row, Index keys, Index d_v,
+                            T* output, Index output_row) {
   constexpr int width = Pack<T>::width;
   Index c = 0;
   if constexpr (tile_packs >= 4)
     for (; c + 4 * width <= d_v; c += 4 * width)
-      product_rows<4, true>(rows, weights, streamed_keys, Index(1), v + c, v_row, keys, output + c, output_row);
+      product_rows<4, true>(rows, weights, streamed_keys, Index(1), v + c, v_row, keys, output + c,
+                            output_row);
   for (; c + 2 * width <= d_v; c += 2 * width)
     product_rows<2, true>(rows, weights, streamed_keys, Index(1), v + c, v_row, keys, output + c, output_row);
   for (; c + width <= d_v; c += width)
@@ -139,9 +155,29 @@ HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_ro
     }
 }
 
+/// Divides the states of all rows of a sequence, [head · queries + i], by their sums and writes them.
+template <class T>
+HEED_NOINLINE void write_rows(const ForwardProblem<T>& p, const Place& place, T* states) {
+  const Index size = partial_size<T>(p.shape), d_v = p.shape.d_v;
+  for (Index h = 0; h < p.shape.heads; ++h)
+    for (Index i = 0; i < place.queries; ++i) {
+      const Partial<T> total(states + (h * place.queries + i) * size);
+      T sum = T(0);
+      for (int l = 0; l < Pack<T>::width; ++l) sum += total.sum[l];
+      const T inverse = sum == T(0) ? T(0) : T(1) / sum;
+      const Index row = place.query_begin + i;
+      for (Index c = 0; c < d_v; ++c)
+        p.out.data[row * p.out.row + (h * d_v + c) * p.out.column] = total.output[c] * inverse;
+      if (p.lse.data != nullptr)
+        p.lse.data[row * p.lse.row + h * p.lse.column] =
+            sum == T(0) ? -std::numeric_limits<T>::infinity() : (*total.maximum + std::log2(sum)) / log2_e<T>;
+    }
+}
+
 /// Task t: one piece of keys of one sequence, all heads.
 template <class T, class Spec>
-HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, Index t, Index most_queries, T* scratch, T* partials) {
+HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, Index t, Index most_queries,
+                                 T* scratch, T* partials) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
@@ -155,18 +191,20 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
   const Place place = shape.place(sequence, 0);
   const Index piece = t - first_piece(shape, sequence);
   const Index begin = piece * piece_keys;
-  if (!is_streamed(place.queries) || (begin >= place.keys && piece > 0)) return;
+  if (!is_streamed(place.queries) || place.queries == 0 || (begin >= place.keys && piece > 0)) return;
   const Index end = begin + piece_keys < place.keys ? begin + piece_keys : place.keys;
   const Index d = shape.d, d_v = shape.d_v, n = place.queries;
   const Index group = shape.heads / shape.key_heads, rows = group * n;
   const Index size = partial_size<T>(shape);
-  T* states = partials + t * shape.heads * most_queries * size;
+  const bool whole = pieces_of(place.keys) == 1;
+  T* states = whole ? scratch
+                    : partials + (first_partial(shape, sequence) + piece) * shape.heads * most_queries * size;
   for (Index r = 0; r < shape.heads * n; ++r) {
     for (Index c = 0; c < size; c += width) store(states + r * size + c, zero<T>());
     *Partial<T>(states + r * size).maximum = -std::numeric_limits<T>::max();
   }
 
-  T* queries = scratch;  // [head · n + i][d]
+  T* queries = scratch + shape.heads * most_queries * size;  // [head · n + i][d]
   T* scores = queries + shape.heads * most_queries * d;
   T* seen = scores + group * most_queries * streamed_keys;
   T* gathered_k = seen + group * most_queries * streamed_keys;
@@ -175,7 +213,8 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
   for (Index h = 0; h < shape.heads; ++h)
     for (Index i = 0; i < n; ++i)
       for (Index c = 0; c < d; ++c)
-        queries[(h * n + i) * d + c] = factor * p.q.data[(place.query_begin + i) * p.q.row + (h * d + c) * p.q.column];
+        queries[(h * n + i) * d + c] =
+            factor * p.q.data[(place.query_begin + i) * p.q.row + (h * d + c) * p.q.column];
 
   const Index key_columns = shape.key_heads * d, value_columns = shape.key_heads * d_v;
   for (Index j = begin; j < end; j += streamed_keys) {
@@ -198,7 +237,8 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
       Operand<const T> v = p.v.at(place.key_begin + j, kh * d_v);
       // The next block, a share of its whole rows with every head.
       if (j + 2 * streamed_keys <= end && k.column == 1 && v.column == 1)
-        for (Index r = streamed_keys * kh / shape.key_heads; r < streamed_keys * (kh + 1) / shape.key_heads; ++r) {
+        for (Index r = streamed_keys * kh / shape.key_heads; r < streamed_keys * (kh + 1) / shape.key_heads;
+             ++r) {
           prefetch_row(p.k.at(place.key_begin + j + streamed_keys + r, 0).data, key_columns);
           prefetch_row(p.v.at(place.key_begin + j + streamed_keys + r, 0).data, value_columns);
         }
@@ -219,13 +259,15 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
         for (Index g = 0; g < group; ++g) {
           const Rules rules = spec.template bind<T>(shape.place(sequence, kh * group + g));
           for (Index i = 0; i < n; ++i)
-            edit_row(rules, scores + (g * n + i) * streamed_keys, keys, static_cast<Position>(i), static_cast<Position>(j), all);
+            edit_row(rules, scores + (g * n + i) * streamed_keys, keys, static_cast<Position>(i),
+                     static_cast<Position>(j), all);
         }
       const bool hides = Rules::may_hide || !all;
-      const bool guarded = hides && !values_finite(KeyBlock<T>{nullptr, 0, 0, v.data, v.row, v.column, keys}, d_v);
-      if (guarded)
-        std::memcpy(seen, scores, static_cast<std::size_t>(rows * streamed_keys) * sizeof(T));
-      for (Index r = 0; r < rows; ++r) weigh_row(Partial<T>(states + (first + r) * size), scores + r * streamed_keys, d_v);
+      const bool guarded =
+          hides && !values_finite(KeyBlock<T>{nullptr, 0, 0, v.data, v.row, v.column, keys}, d_v);
+      if (guarded) std::memcpy(seen, scores, static_cast<std::size_t>(rows * streamed_keys) * sizeof(T));
+      for (Index r = 0; r < rows; ++r)
+        weigh_row(Partial<T>(states + (first + r) * size), scores + r * streamed_keys, d_v);
       T* output = Partial<T>(states + first * size).output;
       if (!guarded) {
         mix_rows(rows, scores, v.data, v.row, keys, d_v, output, size);
@@ -238,6 +280,7 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
       }
     }
   }
+  if (whole) write_rows(p, place, states);
 }
 
 /// Merges the pieces of one sequence, in order, and writes its rows.
@@ -245,30 +288,21 @@ template <class T>
 HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, Index most_queries, T* partials) {
   const Shape& shape = p.shape;
   const Place place = shape.place(sequence, 0);
-  if (!is_streamed(place.queries)) return;
-  const Index n = place.queries, size = partial_size<T>(shape), d_v = shape.d_v;
-  const Index pieces = place.keys == 0 ? 1 : (place.keys + piece_keys - 1) / piece_keys;
-  const Index stride = shape.heads * most_queries * size;
-  T* first = partials + first_piece(shape, sequence) * stride;
-  for (Index h = 0; h < shape.heads; ++h)
-    for (Index i = 0; i < n; ++i) {
-      const Partial<T> total(first + (h * n + i) * size);
-      for (Index piece = 1; piece < pieces; ++piece) {
-        const Partial<T> next(first + piece * stride + (h * n + i) * size);
-        const T most = *next.maximum > *total.maximum ? *next.maximum : *total.maximum;
-        const Pack<T> a = exp2(broadcast(*total.maximum - most)), b = exp2(broadcast(*next.maximum - most));
-        *total.maximum = most;
-        store(total.sum, load(total.sum) * a + load(next.sum) * b);
-        for (Index c = 0; c < d_v; c += Pack<T>::width)
-          store(total.output + c, load(total.output + c) * a + load(next.output + c) * b);
-      }
-      T sum = T(0);
-      for (int l = 0; l < Pack<T>::width; ++l) sum += total.sum[l];
-      const T inverse = sum == T(0) ? T(0) : T(1) / sum;
-      const Index row = place.query_begin + i;
-      for (Index c = 0; c < d_v; ++c) p.out.data[row * p.out.row + (h * d_v + c) * p.out.column] = total.output[c] * inverse;
-      if (p.lse.data != nullptr)
-        p.lse.data[row * p.lse.row + h * p.lse.column] =
-            sum == T(0) ? -std::numeric_limits<T>::infinity() : (*total.maximum + std::log2(sum)) / log2_e<T>;
+  const Index pieces = pieces_of(place.keys);
+  if (!is_streamed(place.queries) || pieces == 1) return;
+  const Index size = partial_size<T>(shape), stride = shape.heads * most_queries * size;
+  T* first = partials + first_partial(shape, sequence) * stride;
+  for (Index r = 0; r < shape.heads * place.queries; ++r) {
+    const Partial<T> total(first + r * size);
+    for (Index piece = 1; piece < pieces; ++piece) {
+      const Partial<T> next(first + piece * stride + r * size);
+      const T most = *next.maximum > *total.maximum ? *next.maximum : *total.maximum;
+      const Pack<T> a = exp2(broadcast(*total.maximum - most)), b = exp2(broadcast(*next.maximum - most));
+      *total.maximum = most;
+      store(total.sum, load(total.sum) * a + load(next.sum) * b);
+      for (Index c = 0; c < shape.d_v; c += Pack<T>::width)
+        store(total.output + c, load(total.output + c) * a + load(next.output + c) * b);
     }
+  }
+  write_rows(p, place, first);
 }

@@ -1,28 +1,34 @@
 // SPDX-License-Identifier: MIT
-// Dot products along memory: the product for few rows, where the summed dimension lies in lanes and every key is read once.
+// Dot products along memory: the product for few rows, where the summed dimension lies in lanes and every key
+// is read once.
 
-/// Sums each of `width` packs over its lanes: lane i of the result is the sum of a[i]. Interleaving the halves of two packs and
-/// adding leaves half as many packs, each lane a partial sum of one of them; log2(width) rounds leave one pack.
+/// Sums each of `width` packs over its lanes: lane i of the result is the sum of a[i]. Interleaving the
+/// halves of two packs and adding leaves half as many packs, each lane a partial sum of one of them;
+/// log2(width) rounds leave one pack.
 template <class T>
 HEED_INLINE Pack<T> sums_of(Pack<T> (&a)[Pack<T>::width]) {
   constexpr int width = Pack<T>::width;
 #pragma GCC unroll 4
   for (int half = width / 2; half >= 1; half /= 2)
 #pragma GCC unroll 8
-    for (int i = 0; i < half; ++i) a[i] = interleave_low(a[i], a[i + half]) + interleave_high(a[i], a[i + half]);
+    for (int i = 0; i < half; ++i)
+      a[i] = interleave_low(a[i], a[i + half]) + interleave_high(a[i], a[i + half]);
   return a[0];
 }
 
-/// scores[r · scores_row + j] = Σ_{t<d} q[r · q_row + t] · k[j · k_row + t] for r < rows, j < keys; rows divides the pack's width.
+/// scores[r · scores_row + j] = Σ_{t<d} q[r · q_row + t] · k[j · k_row + t] for r < rows, j < keys; rows
+/// divides the pack's width.
 template <int rows, class T>
-HEED_NOINLINE void dot_tile(const T* q, Index q_row, const T* k, Index k_row, Index keys, Index d, T* scores, Index scores_row) {
+HEED_NOINLINE void dot_tile(const T* q, Index q_row, const T* k, Index k_row, Index keys, Index d, T* scores,
+                            Index scores_row) {
   constexpr int width = Pack<T>::width;
   constexpr int step = width / rows;  // keys at a time: rows · step sums fill one pack
   for (Index j = 0; j < keys; j += step) {
     const int count = static_cast<int>(keys - j < step ? keys - j : step);
     const T* key[step];
 #pragma GCC unroll 16
-    for (int c = 0; c < step; ++c) key[c] = k + (j + (c < count ? c : count - 1)) * k_row;  // past the end: the last once more
+    for (int c = 0; c < step; ++c)
+      key[c] = k + (j + (c < count ? c : count - 1)) * k_row;  // past the end: the last once more
     Pack<T> acc[width];
 #pragma GCC unroll 16
     for (int c = 0; c < width; ++c) acc[c] = zero<T>();
@@ -51,11 +57,13 @@ HEED_NOINLINE void dot_tile(const T* q, Index q_row, const T* k, Index k_row, In
 
 /// The same for any number of rows.
 template <class T>
-HEED_NOINLINE void dot_rows(Index rows, const T* q, Index q_row, const T* k, Index k_row, Index keys, Index d, T* scores,
-                            Index scores_row) {
+HEED_NOINLINE void dot_rows(Index rows, const T* q, Index q_row, const T* k, Index k_row, Index keys, Index d,
+                            T* scores, Index scores_row) {
   Index r = 0;
   if constexpr (Pack<T>::width >= 4)
-    for (; r + 4 <= rows; r += 4) dot_tile<4>(q + r * q_row, q_row, k, k_row, keys, d, scores + r * scores_row, scores_row);
-  for (; r + 2 <= rows; r += 2) dot_tile<2>(q + r * q_row, q_row, k, k_row, keys, d, scores + r * scores_row, scores_row);
+    for (; r + 4 <= rows; r += 4)
+      dot_tile<4>(q + r * q_row, q_row, k, k_row, keys, d, scores + r * scores_row, scores_row);
+  for (; r + 2 <= rows; r += 2)
+    dot_tile<2>(q + r * q_row, q_row, k, k_row, keys, d, scores + r * scores_row, scores_row);
   if (r < rows) dot_tile<1>(q + r * q_row, q_row, k, k_row, keys, d, scores + r * scores_row, scores_row);
 }

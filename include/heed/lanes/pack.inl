@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// One vector register of numbers, for the instruction set at hand: load, store, arithmetic, comparison, interleaving.
-// Included once per set, inside its namespace and under its target (engine/instruction_sets.hpp).
+// One vector register of numbers, for the instruction set at hand: load, store, arithmetic, comparison,
+// interleaving. Included once per set, inside its namespace and under its target
+// (engine/instruction_sets.hpp).
 
 #if HEED_LANES == HEED_LANES_AVX512
 inline constexpr int pack_bytes = 64;
@@ -37,8 +38,8 @@ struct Pack {
 
 #if defined(HEED_NO_VECTOR_EXTENSIONS)
 
-#define HEED_LANEWISE(expression)                                  \
-  Pack<T> r;                                                       \
+#define HEED_LANEWISE(expression)                                   \
+  Pack<T> r;                                                        \
   for (int l = 0; l < Pack<T>::width; ++l) r.raw[l] = (expression); \
   return r
 
@@ -116,7 +117,8 @@ HEED_INLINE Pack<T> operator*(Pack<T> a, Pack<T> b) {
   return {a.raw * b.raw};
 }
 
-/// All lanes x. (Adding a scalar to a zero vector would not do: x + 0 is not x for -0, and compilers keep that addition.)
+/// All lanes x. (Adding a scalar to a zero vector would not do: x + 0 is not x for -0, and compilers keep
+/// that addition.)
 template <class T>
 HEED_INLINE Pack<T> broadcast(T x) {
 #if HEED_LANES == HEED_LANES_AVX512
@@ -229,7 +231,8 @@ HEED_INLINE Pack<T> interleave_low(Pack<T> a, Pack<T> b) {
 template <class T>
 HEED_INLINE Pack<T> interleave_high(Pack<T> a, Pack<T> b) {
   if constexpr (Pack<T>::width == 16)
-    return {__builtin_shufflevector(a.raw, b.raw, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
+    return {
+        __builtin_shufflevector(a.raw, b.raw, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
   else if constexpr (Pack<T>::width == 8)
     return {__builtin_shufflevector(a.raw, b.raw, 4, 12, 5, 13, 6, 14, 7, 15)};
   else if constexpr (Pack<T>::width == 4)

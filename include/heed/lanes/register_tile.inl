@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The register tile: C[c][lanes] = Σ_t a(c, t) · B[t][lanes], the one product behind scores, outputs and gradients.
+// The register tile: C[c][lanes] = Σ_t a(c, t) · B[t][lanes], the one product behind scores, outputs and
+// gradients.
 
-/// Packs in a full tile of queries, and how many rows c keep the multipliers busy beside a given number of packs: as many
-/// accumulators as registers allow next to one row of B and one broadcast.
+/// Packs in a full tile of queries, and how many rows c keep the multipliers busy beside a given number of
+/// packs: as many accumulators as registers allow next to one row of B and one broadcast.
 inline constexpr int tile_packs = registers == 32 ? 4 : 2;
 
 template <int packs>
@@ -10,7 +11,8 @@ inline constexpr int tile_rows = registers == 32 ? (packs == 1 ? 16 : 24 / packs
 
 /// acc[c][v] += Σ_{t<n} a[c·a_row + t·a_step] · b[t·b_step + v·width].
 template <int rows, int packs, class T>
-HEED_INLINE void multiply_onto(Pack<T> (&acc)[rows][packs], const T* a, Index a_row, Index a_step, const T* b, Index b_step, Index n) {
+HEED_INLINE void multiply_onto(Pack<T> (&acc)[rows][packs], const T* a, Index a_row, Index a_step, const T* b,
+                               Index b_step, Index n) {
   for (Index t = 0; t < n; ++t) {
     Pack<T> x[packs];
 #pragma GCC unroll 4
@@ -28,7 +30,8 @@ HEED_INLINE void multiply_onto(Pack<T> (&acc)[rows][packs], const T* a, Index a_
 
 /// out[c·out_row + v·width] (+)= the product above.
 template <int rows, int packs, bool add, class T>
-HEED_NOINLINE void product(const T* a, Index a_row, Index a_step, const T* b, Index b_step, Index n, T* out, Index out_row) {
+HEED_NOINLINE void product(const T* a, Index a_row, Index a_step, const T* b, Index b_step, Index n, T* out,
+                           Index out_row) {
   Pack<T> acc[rows][packs];
 #pragma GCC unroll 16
   for (int c = 0; c < rows; ++c)
@@ -46,8 +49,8 @@ HEED_NOINLINE void product(const T* a, Index a_row, Index a_step, const T* b, In
 
 /// The same for any number of rows: full register tiles, then 4, 2, 1 rows.
 template <int packs, bool add, class T>
-HEED_NOINLINE void product_rows(Index rows, const T* a, Index a_row, Index a_step, const T* b, Index b_step, Index n, T* out,
-                                Index out_row) {
+HEED_NOINLINE void product_rows(Index rows, const T* a, Index a_row, Index a_step, const T* b, Index b_step,
+                                Index n, T* out, Index out_row) {
   constexpr int full = tile_rows<packs>;
   Index c = 0;
   // 8 left over goes as 4 + 4: a tile of 2 rows waits for its loads.
@@ -59,5 +62,6 @@ HEED_NOINLINE void product_rows(Index rows, const T* a, Index a_row, Index a_ste
     product<2, packs, add>(a + c * a_row, a_row, a_step, b, b_step, n, out + c * out_row, out_row);
     c += 2;
   }
-  if (c < rows) product<1, packs, add>(a + c * a_row, a_row, a_step, b, b_step, n, out + c * out_row, out_row);
+  if (c < rows)
+    product<1, packs, add>(a + c * a_row, a_row, a_step, b, b_step, n, out + c * out_row, out_row);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Transposing in registers: between rows of tokens in memory and tokens in lanes.
 
-/// Transposes a square of `width` packs. Interleaving pack i with pack i + width/2 rotates the bits of every element's
-/// address by one; log2(width) such rounds swap row and lane.
+/// Transposes a square of `width` packs. Interleaving pack i with pack i + width/2 rotates the bits of every
+/// element's address by one; log2(width) such rounds swap row and lane.
 template <class T>
 HEED_INLINE void transpose(Pack<T> (&r)[Pack<T>::width]) {
   constexpr int width = Pack<T>::width;
@@ -22,8 +22,8 @@ HEED_INLINE void transpose(Pack<T> (&r)[Pack<T>::width]) {
 /// lanes[t * lanes_stride + l] = factor · rows[l][t] for t < columns and l < count; 0 for count ≤ l < width.
 /// rows[l][t] = rows[l · row_stride + t · column_stride]. Reads nothing else.
 template <class T>
-HEED_NOINLINE void rows_to_lanes(const T* rows, Index row_stride, Index column_stride, int count, Index columns, T factor,
-                                 T* lanes, Index lanes_stride) {
+HEED_NOINLINE void rows_to_lanes(const T* rows, Index row_stride, Index column_stride, int count,
+                                 Index columns, T factor, T* lanes, Index lanes_stride) {
   constexpr int width = Pack<T>::width;
   Index t = 0;
   if (column_stride == 1 && count == width) {
@@ -47,7 +47,8 @@ HEED_NOINLINE void rows_to_lanes(const T* rows, Index row_stride, Index column_s
       for (int l = 0; l < width; ++l) store(lanes + (t + l) * lanes_stride, r[l]);
     }
   } else if (row_stride == 1 && count == width) {
-    for (; t < columns; ++t) store(lanes + t * lanes_stride, load(rows + t * column_stride) * broadcast(factor));
+    for (; t < columns; ++t)
+      store(lanes + t * lanes_stride, load(rows + t * column_stride) * broadcast(factor));
   }
   for (; t < columns; ++t)
     for (int l = 0; l < width; ++l)
@@ -56,8 +57,8 @@ HEED_NOINLINE void rows_to_lanes(const T* rows, Index row_stride, Index column_s
 
 /// The way back: rows[l][t] = factor[l] · lanes[t * lanes_stride + l] for l < count. Writes nothing else.
 template <class T>
-HEED_NOINLINE void lanes_to_rows(const T* lanes, Index lanes_stride, const T* factor, int count, Index columns, T* rows,
-                                 Index row_stride, Index column_stride) {
+HEED_NOINLINE void lanes_to_rows(const T* lanes, Index lanes_stride, const T* factor, int count,
+                                 Index columns, T* rows, Index row_stride, Index column_stride) {
   constexpr int width = Pack<T>::width;
   const Pack<T> scale = load(factor);
   Index t = 0;
@@ -81,5 +82,6 @@ HEED_NOINLINE void lanes_to_rows(const T* lanes, Index lanes_stride, const T* fa
     for (; t < columns; ++t) store(rows + t * column_stride, load(lanes + t * lanes_stride) * scale);
   }
   for (; t < columns; ++t)
-    for (int l = 0; l < count; ++l) rows[l * row_stride + t * column_stride] = lanes[t * lanes_stride + l] * factor[l];
+    for (int l = 0; l < count; ++l)
+      rows[l * row_stride + t * column_stride] = lanes[t * lanes_stride + l] * factor[l];
 }

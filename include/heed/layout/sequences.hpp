@@ -45,14 +45,17 @@ class Sequences : public sequences_tag {
   static void check_offsets(const detail::IndexList& offsets, Index rows, const char* name) {
     const Index count = offsets.size();
     if (count < 1) detail::fail("sequences: 0 offsets for ", name, ", at least 1 is needed");
-    if (offsets[0] != 0) detail::fail("sequences: the first offset of ", name, " is ", offsets[0], ", it must be 0");
+    if (offsets[0] != 0)
+      detail::fail("sequences: the first offset of ", name, " is ", offsets[0], ", it must be 0");
     for (Index s = 1; s < count; ++s) {
       if (offsets[s] < offsets[s - 1]) {
-        detail::fail("sequences: offset ", s, " of ", name, " is ", offsets[s], ", less than ", offsets[s - 1], " before it");
+        detail::fail("sequences: offset ", s, " of ", name, " is ", offsets[s], ", less than ",
+                     offsets[s - 1], " before it");
       }
     }
     if (offsets[count - 1] != rows) {
-      detail::fail("sequences: the last offset of ", name, " is ", offsets[count - 1], ", ", name, " has ", rows, " rows");
+      detail::fail("sequences: the last offset of ", name, " is ", offsets[count - 1], ", ", name, " has ",
+                   rows, " rows");
     }
   }
 
@@ -60,10 +63,11 @@ class Sequences : public sequences_tag {
   detail::IndexList key_offsets_;
 };
 
-/// Sequence s is rows [offsets[s], offsets[s+1]) of q, k, v and out alike. B sequences have B + 1 offsets, from 0 to the
-/// number of rows, not decreasing; sequences may be empty. Any contiguous list of integers: an lvalue list of Eigen::Index
-/// is referred to (and must neither go nor change size), anything else is copied when the policy is made.
-/// Positions, heads and masks count inside their own sequence, and no query sees a key of another.
+/// Sequence s is rows [offsets[s], offsets[s+1]) of q, k, v and out alike. B sequences have B + 1 offsets,
+/// from 0 to the number of rows, not decreasing; sequences may be empty. Any contiguous list of integers: an
+/// lvalue list of Eigen::Index is referred to (and must neither go nor change size), anything else is copied
+/// when the policy is made. Positions, heads and masks count inside their own sequence, and no query sees a
+/// key of another.
 template <detail::integer_list R>
 Sequences sequences(R&& offsets) {
   auto list = detail::IndexList::refer_or_copy(std::forward<R>(offsets));
@@ -81,7 +85,8 @@ inline Sequences sequences(std::initializer_list<Index> offsets) {
   return Sequences(list, list);
 }
 inline Sequences sequences(std::initializer_list<Index> q_offsets, std::initializer_list<Index> k_offsets) {
-  return Sequences(detail::IndexList::copy(std::vector<Index>(q_offsets)), detail::IndexList::copy(std::vector<Index>(k_offsets)));
+  return Sequences(detail::IndexList::copy(std::vector<Index>(q_offsets)),
+                   detail::IndexList::copy(std::vector<Index>(k_offsets)));
 }
 
 }  // namespace heed::inline HEED_ABI

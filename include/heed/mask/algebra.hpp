@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /// @file
 /// Masks form an algebra: a & b sees what both see, a | b what either sees, !a what a does not.
-/// It is closed over key ranges and allocates nothing: & intersects both kinds of range, | unites both, and ! swaps the
-/// two kinds and complements each, because a key that not every query sees of a may be seen by some query of !a.
+/// It is closed over key ranges and allocates nothing: & intersects both kinds of range, | unites both, and !
+/// swaps the two kinds and complements each, because a key that not every query sees of a may be seen by some
+/// query of !a.
 #ifndef HEED_MASK_ALGEBRA_HPP
 #define HEED_MASK_ALGEBRA_HPP
 
@@ -85,9 +86,9 @@ HEED_INLINE KeyRange complement(const A& a, Index keys, Index from) {
   return {keys, keys};
 }
 
-/// Whether asking about a pair calls a user's functor. Such a mask is asked last, and only when the answer is still open:
-/// `causal() & mask_where(f)` calls f on causal pairs alone, in either order. All others are asked without branches, so
-/// that a loop over queries vectorises.
+/// Whether asking about a pair calls a user's functor. Such a mask is asked last, and only when the answer is
+/// still open: `causal() & mask_where(f)` calls f on causal pairs alone, in either order. All others are
+/// asked without branches, so that a loop over queries vectorises.
 template <class Bound>
 constexpr bool asks_user() {
   if constexpr (requires { Bound::asks_user; }) {
@@ -175,7 +176,8 @@ struct AndMask : mask_tag {
   AndMask(A a_, B b_) : a(std::move(a_)), b(std::move(b_)) {}
   void check(const Shape& shape) const { detail::check_policy(a, shape), detail::check_policy(b, shape); }
   auto bind(const Place& place) const {
-    return detail::BoundAnd<decltype(a.bind(place)), decltype(b.bind(place))>{place.keys, a.bind(place), b.bind(place)};
+    return detail::BoundAnd<decltype(a.bind(place)), decltype(b.bind(place))>{place.keys, a.bind(place),
+                                                                              b.bind(place)};
   }
 };
 
@@ -187,7 +189,8 @@ struct OrMask : mask_tag {
   OrMask(A a_, B b_) : a(std::move(a_)), b(std::move(b_)) {}
   void check(const Shape& shape) const { detail::check_policy(a, shape), detail::check_policy(b, shape); }
   auto bind(const Place& place) const {
-    return detail::BoundOr<decltype(a.bind(place)), decltype(b.bind(place))>{place.keys, a.bind(place), b.bind(place)};
+    return detail::BoundOr<decltype(a.bind(place)), decltype(b.bind(place))>{place.keys, a.bind(place),
+                                                                             b.bind(place)};
   }
 };
 
@@ -197,7 +200,9 @@ struct NotMask : mask_tag {
   A a;
   explicit NotMask(A a_) : a(std::move(a_)) {}
   void check(const Shape& shape) const { detail::check_policy(a, shape); }
-  auto bind(const Place& place) const { return detail::BoundNot<decltype(a.bind(place))>{place.keys, a.bind(place)}; }
+  auto bind(const Place& place) const {
+    return detail::BoundNot<decltype(a.bind(place))>{place.keys, a.bind(place)};
+  }
 };
 
 /// The pairs that both masks show. Cost of a pair: both masks'.

@@ -19,8 +19,12 @@ struct BoundCausal {
 
   // j - i never overflows, i + offset could.
   HEED_INLINE bool visible(Position i, Position j) const { return j - i <= offset; }
-  HEED_INLINE KeyRange key_ranges(Index, Index i1, Index from) const { return clip(0, i1 + offset, from, keys); }
-  HEED_INLINE KeyRange full_ranges(Index i0, Index, Index from) const { return clip(0, i0 + offset + 1, from, keys); }
+  HEED_INLINE KeyRange key_ranges(Index, Index i1, Index from) const {
+    return clip(0, i1 + offset, from, keys);
+  }
+  HEED_INLINE KeyRange full_ranges(Index i0, Index, Index from) const {
+    return clip(0, i0 + offset + 1, from, keys);
+  }
 };
 
 }  // namespace detail
@@ -35,8 +39,8 @@ struct Causal : mask_tag {
   }
 };
 
-/// Query i sees keys j <= i + M - N: the last query stands at the last key, as in decoding and FlashAttention (2205.14135).
-/// Where N > M the first N - M queries see nothing, and their output is 0.
+/// Query i sees keys j <= i + M - N: the last query stands at the last key, as in decoding and FlashAttention
+/// (2205.14135). Where N > M the first N - M queries see nothing, and their output is 0.
 inline Causal causal() { return Causal(); }
 /// Query i sees keys j <= i: query 0 stands at key 0.
 inline Causal causal(top_left_t) { return Causal({false, 0}); }

@@ -17,8 +17,8 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// The columns of head `head` and the rows of its sequence in a matrix of pairs: N or 1 rows, `longest` columns for each
-/// head or for all heads, or 1. A stride of 0 broadcasts.
+/// The columns of head `head` and the rows of its sequence in a matrix of pairs: N or 1 rows, `longest`
+/// columns for each head or for all heads, or 1. A stride of 0 broadcasts.
 template <class Scalar>
 HEED_INLINE MatrixView<Scalar> pairs_of(MatrixView<Scalar> m, const Place& place) {
   if (m.rows == 0 || m.cols == 0) return m;
@@ -45,8 +45,8 @@ void check_pairs(const char* name, const MatrixView<Scalar>& m, const Shape& sha
   const bool shared = m.cols == shape.longest;
   const bool per_head = m.cols % shape.heads == 0 && m.cols / shape.heads == shape.longest;
   if (!shared && !per_head && !(broadcast && m.cols == 1)) {
-    fail(name, " has ", m.cols, " columns, ", shape.longest, " keys and ", shape.heads, " heads allow ", shape.longest, " or ",
-         shape.heads * shape.longest);
+    fail(name, " has ", m.cols, " columns, ", shape.longest, " keys and ", shape.heads, " heads allow ",
+         shape.longest, " or ", shape.heads * shape.longest);
   }
 }
 
@@ -75,14 +75,16 @@ class DenseMask : public mask_tag {
   Matrix matrix_;
 };
 
-/// b is N x M, shared by all heads, or N x (H·M) with the heads side by side: true where the query (row) sees the key
-/// (column). With several sequences its rows are all rows of q, and its columns count keys inside the sequence: as many
-/// for each head as the longest sequence has keys. Any dense expression of bool: plain lvalues are referred to, rvalues
-/// owned, views kept as views. Other shapes are an std::invalid_argument. It has no key ranges, so every pair is tested:
-/// add a mask that has (causal, window, lengths) where one applies.
+/// b is N x M, shared by all heads, or N x (H·M) with the heads side by side: true where the query (row) sees
+/// the key (column). With several sequences its rows are all rows of q, and its columns count keys inside the
+/// sequence: as many for each head as the longest sequence has keys. Any dense expression of bool: plain
+/// lvalues are referred to, rvalues owned, views kept as views. Other shapes are an std::invalid_argument. It
+/// has no key ranges, so every pair is tested: add a mask that has (causal, window, lengths) where one
+/// applies.
 template <class B>
 auto dense_mask(B&& b) {
-  static_assert(std::is_same_v<typename std::remove_cvref_t<B>::Scalar, bool>, "heed: dense_mask needs a matrix of bool, true where a key is visible");
+  static_assert(std::is_same_v<typename std::remove_cvref_t<B>::Scalar, bool>,
+                "heed: dense_mask needs a matrix of bool, true where a key is visible");
   auto matrix = detail::store_matrix(std::forward<B>(b));
   return DenseMask<decltype(matrix)>(std::move(matrix));
 }

@@ -23,8 +23,8 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// Rows of one id, found by binary search. Ids are replaced by their ranks among the keys' ids; a query whose id no key
-/// has gets the rank -1.
+/// Rows of one id, found by binary search. Ids are replaced by their ranks among the keys' ids; a query whose
+/// id no key has gets the rank -1.
 class DocumentTable {
  public:
   struct Run {
@@ -52,7 +52,8 @@ class DocumentTable {
     return std::upper_bound(query_begins_.begin(), query_begins_.end(), row) - query_begins_.begin() - 1;
   }
   Index query_run_begin(Index run) const {
-    return run < static_cast<Index>(query_begins_.size()) ? query_begins_[static_cast<std::size_t>(run)] : queries();
+    return run < static_cast<Index>(query_begins_.size()) ? query_begins_[static_cast<std::size_t>(run)]
+                                                          : queries();
   }
   /// The first run of keys of this rank that ends after `row`; begin == end == keys() if there is none.
   Run key_run(Position rank, Index row) const {
@@ -72,7 +73,8 @@ class DocumentTable {
         ranks[t] = ranks[t - 1];
       } else {
         const auto name = std::lower_bound(names.begin(), names.end(), ids[t]);
-        ranks[t] = name != names.end() && *name == ids[t] ? static_cast<Position>(name - names.begin()) : Position{-1};
+        ranks[t] = name != names.end() && *name == ids[t] ? static_cast<Position>(name - names.begin())
+                                                          : Position{-1};
       }
     }
     return ranks;
@@ -96,7 +98,9 @@ class DocumentTable {
       key_runs_[static_cast<std::size_t>(next[rank_at(begins[n])]++)] = {begins[n], end};
     }
   }
-  std::size_t rank_at(Index row) const { return static_cast<std::size_t>(key_ranks_[static_cast<std::size_t>(row)]); }
+  std::size_t rank_at(Index row) const {
+    return static_cast<std::size_t>(key_ranks_[static_cast<std::size_t>(row)]);
+  }
 
   std::vector<Position> query_ranks_, key_ranks_;
   std::vector<Index> query_begins_;  ///< first row of every run of equal query ids
@@ -112,11 +116,12 @@ struct BoundDocuments {
 
   HEED_INLINE bool visible(Position i, Position j) const { return query_ranks[i] == key_ranks[j]; }
 
-  /// Stretches of the tile's documents, united where the gap is not worth a stretch of its own. Cost: a binary search
-  /// for each run of ids in the tile and each piece of the stretch.
+  /// Stretches of the tile's documents, united where the gap is not worth a stretch of its own. Cost: a
+  /// binary search for each run of ids in the tile and each piece of the stretch.
   HEED_NOINLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
     constexpr Index gap = 16;
-    const Index begin_run = table->query_run(query_begin + i0), end_run = table->query_run(query_begin + i1 - 1) + 1;
+    const Index begin_run = table->query_run(query_begin + i0),
+                end_run = table->query_run(query_begin + i1 - 1) + 1;
     KeyRange united{keys, keys};
     Index reach = from;
     for (bool grows = true; grows;) {
@@ -139,7 +144,8 @@ struct BoundDocuments {
   }
 
   HEED_NOINLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
-    const Index begin_run = table->query_run(query_begin + i0), end_run = table->query_run(query_begin + i1 - 1) + 1;
+    const Index begin_run = table->query_run(query_begin + i0),
+                end_run = table->query_run(query_begin + i1 - 1) + 1;
     for (Index run = begin_run + 1; run < end_run; ++run) {
       if (rank_of(run) != rank_of(begin_run)) return {keys, keys};
     }
@@ -165,22 +171,28 @@ class Documents : public mask_tag {
       : table_(std::make_shared<const detail::DocumentTable>(query_ids, key_ids)) {}
 
   void check(const Shape& shape) const {
-    if (table_->queries() != shape.queries) detail::fail("documents: ", table_->queries(), " ids for queries, q has ", shape.queries, " rows");
-    if (table_->keys() != shape.keys) detail::fail("documents: ", table_->keys(), " ids for keys, k has ", shape.keys, " rows");
+    if (table_->queries() != shape.queries)
+      detail::fail("documents: ", table_->queries(), " ids for queries, q has ", shape.queries, " rows");
+    if (table_->keys() != shape.keys)
+      detail::fail("documents: ", table_->keys(), " ids for keys, k has ", shape.keys, " rows");
   }
   detail::BoundDocuments bind(const Place& place) const {
-    return {table_.get(), table_->query_ranks() + place.query_begin, table_->key_ranks() + place.key_begin,
-            place.query_begin, place.key_begin, place.keys};
+    return {table_.get(),
+            table_->query_ranks() + place.query_begin,
+            table_->key_ranks() + place.key_begin,
+            place.query_begin,
+            place.key_begin,
+            place.keys};
   }
 
  private:
   std::shared_ptr<const detail::DocumentTable> table_;
 };
 
-/// Query i sees key j where ids[i] == ids[j]: several documents packed in one sequence. One integer a row of q and k, over
-/// all sequences; any order, but runs of equal ids are what saves work: documents cost their own squares. The ids are read
-/// when the policy is made, O(n log n) time and O(n) memory, so make it once for many calls. A wrong count is an
-/// std::invalid_argument.
+/// Query i sees key j where ids[i] == ids[j]: several documents packed in one sequence. One integer a row of
+/// q and k, over all sequences; any order, but runs of equal ids are what saves work: documents cost their
+/// own squares. The ids are read when the policy is made, O(n log n) time and O(n) memory, so make it once
+/// for many calls. A wrong count is an std::invalid_argument.
 template <detail::integer_list R>
 Documents documents(R&& ids) {
   const auto list = detail::copy_list<std::remove_cvref_t<decltype(*ids.data())>>(ids);

@@ -38,10 +38,12 @@ class Lengths : public mask_tag {
 
   void check(const Shape& shape) const {
     const Index count = static_cast<Index>(list_.get().size());
-    if (count != shape.sequences) detail::fail("lengths: ", count, " lengths for ", shape.sequences, " sequences");
+    if (count != shape.sequences)
+      detail::fail("lengths: ", count, " lengths for ", shape.sequences, " sequences");
     for (Index s = 0; s < count; ++s) {
       const Index keys = shape.place(s, 0).keys;
-      if (at(s) < 0 || at(s) > keys) detail::fail("lengths: length ", s, " is ", at(s), ", its sequence has ", keys, " keys");
+      if (at(s) < 0 || at(s) > keys)
+        detail::fail("lengths: length ", s, " is ", at(s), ", its sequence has ", keys, " keys");
     }
   }
   detail::BoundLengths bind(const Place& place) const {
@@ -49,14 +51,16 @@ class Lengths : public mask_tag {
   }
 
  private:
-  Index at(Index s) const { return static_cast<Index>(list_.get().data()[s * detail::list_stride(list_.get())]); }
+  Index at(Index s) const {
+    return static_cast<Index>(list_.get().data()[s * detail::list_stride(list_.get())]);
+  }
 
   Holder list_;
 };
 
-/// Queries of sequence s see keys j < l[s]: padding keys at the end of fixed-size batches. One length a sequence,
-/// 0 <= l[s] <= M, in any list of integers (contiguous, or an Eigen vector); owned if an rvalue, referred to if not. A
-/// wrong count or a length out of range is an std::invalid_argument.
+/// Queries of sequence s see keys j < l[s]: padding keys at the end of fixed-size batches. One length a
+/// sequence, 0 <= l[s] <= M, in any list of integers (contiguous, or an Eigen vector); owned if an rvalue,
+/// referred to if not. A wrong count or a length out of range is an std::invalid_argument.
 template <detail::integer_list R>
 auto lengths(R&& l) {
   return Lengths<detail::stored<R>>(detail::stored<R>(std::forward<R>(l)));

@@ -29,9 +29,10 @@ struct BoundMaskWhere {
     } else if constexpr (requires { f(i, j, head); }) {
       return static_cast<bool>(f(i, j, head));
     } else {
-      static_assert(requires { f(i, j, head, sequence); },
-                    "heed: the function given to mask_where takes (i, j), (i, j, head) or (i, j, head, sequence), all "
-                    "heed::Position, and is const");
+      static_assert(
+          requires { f(i, j, head, sequence); },
+          "heed: the function given to mask_where takes (i, j), (i, j, head) or (i, j, head, sequence), all "
+          "heed::Position, and is const");
       return static_cast<bool>(f(i, j, head, sequence));
     }
   }
@@ -55,10 +56,11 @@ class MaskWhere : public mask_tag {
   Holder functor_;
 };
 
-/// Query i sees key j where f(i, j) is true (FlexAttention's mask_mod). f takes (i, j), (i, j, head) or (i, j, head, sequence),
-/// 32-bit positions inside their sequence, 0 <= i < N, 0 <= j < M; owned if an rvalue, referred to if not. It may be called
-/// from several threads, in any order, any number of times; what it throws reaches the caller. It has no key ranges, so
-/// every pair that other masks leave open is asked: `window(256, 0) & mask_where(f)` costs a window.
+/// Query i sees key j where f(i, j) is true (FlexAttention's mask_mod). f takes (i, j), (i, j, head) or (i,
+/// j, head, sequence), 32-bit positions inside their sequence, 0 <= i < N, 0 <= j < M; owned if an rvalue,
+/// referred to if not. It may be called from several threads, in any order, any number of times; what it
+/// throws reaches the caller. It has no key ranges, so every pair that other masks leave open is asked:
+/// `window(256, 0) & mask_where(f)` costs a window.
 template <class F>
 auto mask_where(F&& f) {
   return MaskWhere<detail::stored<F>>(detail::stored<F>(std::forward<F>(f)));

@@ -25,7 +25,9 @@ struct BoundWindow {
   Index keys;
 
   // j - i never overflows, i + high could.
-  HEED_INLINE bool visible(Position i, Position j) const { return bool(int(j - i >= low) & int(j - i <= high)); }
+  HEED_INLINE bool visible(Position i, Position j) const {
+    return bool(int(j - i >= low) & int(j - i <= high));
+  }
   /// Some query of the tile sees j: the first one looks back farthest, the last one ahead farthest.
   HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
     return clip(i0 + low, i1 + high, from, keys);
@@ -46,9 +48,12 @@ struct Window : mask_tag {
   Window(Index l, Index r, Alignment a) : left(l), right(r), alignment(a) {}
 
   void check(const Shape&) const {
-    // Either side may be negative, (256, -1) excludes the position itself, but together they must hold a position.
-    const bool holds_one = left == unbounded || right == unbounded || (left >= 0 && right >= 0) || left + right >= 0;
-    if (!holds_one) detail::fail("window: left is ", left, " and right is ", right, ", there is no position between");
+    // Either side may be negative, (256, -1) excludes the position itself, but together they must hold a
+    // position.
+    const bool holds_one =
+        left == unbounded || right == unbounded || (left >= 0 && right >= 0) || left + right >= 0;
+    if (!holds_one)
+      detail::fail("window: left is ", left, " and right is ", right, ", there is no position between");
   }
   detail::BoundWindow bind(const Place& place) const {
     // Positions and offsets beyond 2^31 reach past every sequence, and sums of clamped ones cannot overflow.
@@ -65,8 +70,8 @@ struct Window : mask_tag {
   }
 };
 
-/// Sliding window (2004.05150): query i sees keys i + off - left <= j <= i + off + right, both ends included, with
-/// off = M - N. Either side may be `unbounded`. left + right < 0 is an std::invalid_argument.
+/// Sliding window (2004.05150): query i sees keys i + off - left <= j <= i + off + right, both ends included,
+/// with off = M - N. Either side may be `unbounded`. left + right < 0 is an std::invalid_argument.
 inline Window window(Index left, Index right) { return Window(left, right, {}); }
 /// The same with off = 0.
 inline Window window(Index left, Index right, top_left_t) { return Window(left, right, {false, 0}); }

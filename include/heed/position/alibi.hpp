@@ -43,14 +43,16 @@ inline void check_alibi_offset(const Alignment& alignment, const Shape& shape) {
   const Index longest = shape.queries > shape.keys ? shape.queries : shape.keys;
   const Index most = static_cast<Index>(std::numeric_limits<Position>::max()) - longest;
   if (!alignment.from_end && (alignment.offset > most || alignment.offset < -most)) {
-    fail("alibi: the offset is ", alignment.offset, ", with ", longest, " tokens it may be ", most, " at most");
+    fail("alibi: the offset is ", alignment.offset, ", with ", longest, " tokens it may be ", most,
+         " at most");
   }
 }
 
 }  // namespace detail
 
-/// Slope of head h of H (2108.12409): 2^(-8(h+1)/p), p the largest power of two not above H; the H - p heads that are left
-/// take every second slope of 2p heads. 8 heads: 1/2, 1/4, ..., 1/256; 12 heads append .7071 .3536 .1768 .0884.
+/// Slope of head h of H (2108.12409): 2^(-8(h+1)/p), p the largest power of two not above H; the H - p heads
+/// that are left take every second slope of 2p heads. 8 heads: 1/2, 1/4, ..., 1/256; 12 heads append .7071
+/// .3536 .1768 .0884.
 inline double alibi_slope(Index head, Index heads) {
   Index p = 1;
   while (p <= heads / 2) p *= 2;
@@ -66,7 +68,8 @@ struct Alibi : term_tag {
   explicit Alibi(Alignment a) : alignment(a) {}
   void check(const Shape& shape) const { detail::check_alibi_offset(alignment, shape); }
   detail::BoundAlibi<double> bind(const Place& place) const {
-    return {alibi_slope(place.head, place.heads), detail::clamp_position(alignment.resolve(place.queries, place.keys))};
+    return {alibi_slope(place.head, place.heads),
+            detail::clamp_position(alignment.resolve(place.queries, place.keys))};
   }
 };
 
@@ -81,12 +84,14 @@ class AlibiSlopes : public term_tag {
     if (count != shape.heads) detail::fail("alibi: ", count, " slopes for ", shape.heads, " heads");
     for (Index h = 0; h < count; ++h) {
       if constexpr (std::is_floating_point_v<std::remove_cvref_t<decltype(at(h))>>) {
-        if (!std::isfinite(at(h))) detail::fail("alibi: slope ", h, " is ", static_cast<double>(at(h)), ", it must be finite");
+        if (!std::isfinite(at(h)))
+          detail::fail("alibi: slope ", h, " is ", static_cast<double>(at(h)), ", it must be finite");
       }
     }
   }
   auto bind(const Place& place) const {
-    return detail::BoundAlibi<std::remove_cvref_t<decltype(at(0))>>{at(place.head), detail::clamp_position(place.keys - place.queries)};
+    return detail::BoundAlibi<std::remove_cvref_t<decltype(at(0))>>{
+        at(place.head), detail::clamp_position(place.keys - place.queries)};
   }
 
  private:
@@ -101,13 +106,11 @@ inline Alibi alibi() { return Alibi({}); }
 inline Alibi alibi(top_left_t) { return Alibi({false, 0}); }
 /// The same with a given off.
 inline Alibi alibi(Index offset) { return Alibi({false, offset}); }
-/// The same with slopes of one's own, one a query head: a contiguous list or an Eigen vector, owned if an rvalue, referred
-/// to if not. A wrong count or a slope that is not finite is an std::invalid_argument.
+/// The same with slopes of one's own, one a query head: a contiguous list or an Eigen vector, owned if an
+/// rvalue, referred to if not. A wrong count or a slope that is not finite is an std::invalid_argument.
 template <class R>
   requires requires(const std::remove_cvref_t<R>& r) { r.data(), r.size(); }
-auto alibi(R&& slopes) {
-  return AlibiSlopes<detail::stored<R>>(detail::stored<R>(std::forward<R>(slopes)));
-}
+auto alibi(R&& slopes) { return AlibiSlopes<detail::stored<R>>(detail::stored<R>(std::forward<R>(slopes))); }
 inline auto alibi(std::initializer_list<double> slopes) { return alibi(std::vector<double>(slopes)); }
 
 }  // namespace heed::inline HEED_ABI

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Attention in plain loops, for any scalar: the text to read first, the path that every scalar without an engine takes, and
-/// the oracle that the engine is held against.
+/// Attention in plain loops, for any scalar: the text to read first, the path that every scalar without an
+/// engine takes, and the oracle that the engine is held against.
 ///
-/// Attention looks things up. Every token i asks with a query q_i, every token j offers a key k_j and a value v_j, and the
-/// answer to i is a mean of the values, weighted by how well each key fits the query:
+/// Attention looks things up. Every token i asks with a query q_i, every token j offers a key k_j and a value
+/// v_j, and the answer to i is a mean of the values, weighted by how well each key fits the query:
 ///
 ///     s_ij = scale · Σ_c q_ic k_jc             how well key j fits query i           (score, N x M)
 ///     s_ij <- terms(s_ij, i, j)                softcap, positions, biases, functors
@@ -41,11 +41,11 @@ Wide minus_infinity() {
   return Wide(-std::numeric_limits<double>::infinity());
 }
 
-/// The scores of one query: row `row` of q against the keys of its sequence that it sees, in order. A key that the masks or
-/// a score of -inf hide is left out, and neither read nor asked about further.
+/// The scores of one query: row `row` of q against the keys of its sequence that it sees, in order. A key
+/// that the masks or a score of -inf hide is left out, and neither read nor asked about further.
 template <class Wide, class Rules, class Q, class K>
-void score_row(const Rules& rules, const Shape& shape, const Place& place, Wide scale, Index i, const Q& q, const K& k,
-               std::vector<Weight<Wide>>& row) {
+void score_row(const Rules& rules, const Shape& shape, const Place& place, Wide scale, Index i, const Q& q,
+               const K& k, std::vector<Weight<Wide>>& row) {
   const Index key_head = place.head / (shape.heads / shape.key_heads);
   const auto position = static_cast<Position>(i);
   row.clear();
@@ -63,7 +63,8 @@ void score_row(const Rules& rules, const Shape& shape, const Place& place, Wide 
   }
 }
 
-/// Turns scores into weights that sum to 1; returns log Σ exp(s). A row without keys stays empty, and its log-sum-exp is -inf.
+/// Turns scores into weights that sum to 1; returns log Σ exp(s). A row without keys stays empty, and its
+/// log-sum-exp is -inf.
 template <class Wide>
 Wide softmax_row(std::vector<Weight<Wide>>& row) {
   using std::exp;
@@ -83,13 +84,14 @@ Wide softmax_row(std::vector<Weight<Wide>>& row) {
   return Wide(max + Wide(log(sum)));
 }
 
-/// out = attention(q, k, v) for a whole problem, and the log-sum-exp (rows of q x query heads) unless lse is null.
-/// Everything is computed in Wide: any scalar with + - * /, comparisons, and exp and log found through its namespace.
-/// (Wide(a * b) rather than a * b, because operators of such scalars may return expressions that refer to their operands.)
-/// out is shape.queries x (heads · d_v); a query that sees no key gets zeros. Cost: O(N·M·(d + d_v)) a head, one row of
-/// scores as memory.
+/// out = attention(q, k, v) for a whole problem, and the log-sum-exp (rows of q x query heads) unless lse is
+/// null. Everything is computed in Wide: any scalar with + - * /, comparisons, and exp and log found through
+/// its namespace. (Wide(a * b) rather than a * b, because operators of such scalars may return expressions
+/// that refer to their operands.) out is shape.queries x (heads · d_v); a query that sees no key gets zeros.
+/// Cost: O(N·M·(d + d_v)) a head, one row of scores as memory.
 template <class Wide, class Spec, class Q, class K, class V, class Out, class Lse>
-void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K& k, const V& v, Out&& out, Lse* lse) {
+void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K& k, const V& v, Out&& out,
+                       Lse* lse) {
   const Wide scale = spec.template scale<Wide>(shape.d);
   std::vector<Weight<Wide>> row;
   std::vector<Wide> mixed(static_cast<std::size_t>(shape.d_v), Wide(0));

@@ -52,9 +52,9 @@ class Bias : public term_tag {
 /// - N x M, shared by all heads, or N x (H·M) with the heads side by side, M columns each;
 /// - 1 x M or 1 x (H·M): the same for every query;
 /// - N x 1: the same for every key (it moves the log-sum-exp alone).
-/// With several sequences N counts all rows of q, and columns count keys inside the sequence: as many for each head as the
-/// longest sequence has keys. -inf hides the pair. Any dense expression of any scalar: plain lvalues are referred to,
-/// rvalues owned, views kept as views. Other shapes are an std::invalid_argument.
+/// With several sequences N counts all rows of q, and columns count keys inside the sequence: as many for
+/// each head as the longest sequence has keys. -inf hides the pair. Any dense expression of any scalar: plain
+/// lvalues are referred to, rvalues owned, views kept as views. Other shapes are an std::invalid_argument.
 template <class B>
 auto bias(B&& b) {
   auto matrix = detail::store_matrix(std::forward<B>(b));

@@ -31,9 +31,11 @@ struct BoundScoreWith {
     } else if constexpr (requires { f(s, i, j, head); }) {
       return static_cast<S>(f(s, i, j, head));
     } else {
-      static_assert(requires { f(s, i, j, head, sequence); },
-                    "heed: the function given to score_with takes (s, i, j), (s, i, j, head) or (s, i, j, head, sequence), "
-                    "s of the score's type (take it as auto) and the rest heed::Position, and is const");
+      static_assert(
+          requires { f(s, i, j, head, sequence); },
+          "heed: the function given to score_with takes (s, i, j), (s, i, j, head) or (s, i, j, head, "
+          "sequence), "
+          "s of the score's type (take it as auto) and the rest heed::Position, and is const");
       return static_cast<S>(f(s, i, j, head, sequence));
     }
   }
@@ -57,12 +59,13 @@ class ScoreWith : public term_tag {
   Holder functor_;
 };
 
-/// s <- f(s, i, j), after scale, softcap, positions and biases, in natural units; several act in the order given
-/// (FlexAttention's score_mod). f takes (s, i, j), (s, i, j, head) or (s, i, j, head, sequence): s of whatever type the pass
-/// computes in (take it as `auto`), 32-bit positions inside their sequence. -inf hides the pair. f is never called on a
-/// pair that a mask hides; it may be called from several threads, in any order, any number of times; what it throws
-/// reaches the caller. Owned if an rvalue, referred to if not. For speed use heed::exp, log, tanh, abs, max, min, select.
-/// With scalars that are expression templates (Eigen::AutoDiffScalar) it must return a value: `return decltype(s)(s * 2);`.
+/// s <- f(s, i, j), after scale, softcap, positions and biases, in natural units; several act in the order
+/// given (FlexAttention's score_mod). f takes (s, i, j), (s, i, j, head) or (s, i, j, head, sequence): s of
+/// whatever type the pass computes in (take it as `auto`), 32-bit positions inside their sequence. -inf hides
+/// the pair. f is never called on a pair that a mask hides; it may be called from several threads, in any
+/// order, any number of times; what it throws reaches the caller. Owned if an rvalue, referred to if not. For
+/// speed use heed::exp, log, tanh, abs, max, min, select. With scalars that are expression templates
+/// (Eigen::AutoDiffScalar) it must return a value: `return decltype(s)(s * 2);`.
 template <class F>
 auto score_with(F&& f) {
   return ScoreWith<detail::stored<F>>(detail::stored<F>(std::forward<F>(f)));

@@ -5,6 +5,7 @@
 #define HEED_SCORE_SOFTCAP_HPP
 
 #include <cmath>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -42,16 +43,26 @@ struct Softcap : term_tag {
   explicit Softcap(C c) : cap(std::move(c)) {}
   void check(const Shape&) const {
     if constexpr (std::is_floating_point_v<C>) {
-      if (!(cap > 0 && std::isfinite(cap))) detail::fail("softcap is ", static_cast<double>(cap), ", it must be positive and finite");
+      if (!(cap > 0 && std::isfinite(cap)))
+        detail::fail("softcap is ", static_cast<double>(cap), ", it must be positive and finite");
     } else {
       if (!(cap > C(0))) detail::fail("softcap must be positive");
+    }
+  }
+  /// Both c and 1/c must exist in the accumulator: infinity times tanh(0) would be no number.
+  template <class T>
+  void check_value() const {
+    if constexpr (std::is_floating_point_v<C> && std::is_floating_point_v<T>) {
+      if (cap > static_cast<long double>(std::numeric_limits<T>::max()) ||
+          cap < static_cast<long double>(std::numeric_limits<T>::min()))
+        detail::fail("softcap is ", static_cast<double>(cap), ", out of range for the scalar of q");
     }
   }
   detail::BoundSoftcap<C> bind(const Place&) const { return {cap}; }
 };
 
-/// s <- c·tanh(s / c), on the scaled score, before positions, biases and masks (Gemma 2, 2408.00118). c <= 0 is an
-/// std::invalid_argument.
+/// s <- c·tanh(s / c), on the scaled score, before positions, biases and masks (Gemma 2, 2408.00118). c <= 0
+/// is an std::invalid_argument.
 template <class C>
 auto softcap(C c) {
   if constexpr (std::is_integral_v<C>) {
