@@ -57,8 +57,9 @@ struct Operands {
 
 TEST(AttentionMemory, NothingIsAllocatedWithAWarmWorkspace) {
   heed::Workspace workspace;
-  for (const auto& [n, m] :
+  for (const auto& size :
        std::vector<std::pair<Index, Index>>{{1, 300}, {4, 5000}, {9, 40}, {70, 150}, {300, 200}}) {
+    const Index n = size.first, m = size.second;
     const Operands x(n, m, 48, 40);
     RowMatrix<float> out(n, 40);
     Eigen::MatrixXf columns(n, 40);

@@ -181,6 +181,15 @@ struct WiderOf<double> {
   using type = long double;
 };
 
+/// a b, each element one chain of sums. (Not Eigen's product: g++ 12 warns inside it under -march=native.)
+template <class A, class B>
+Matrix<typename A::Scalar> product(const A& a, const B& b) {
+  Matrix<typename A::Scalar> c = Matrix<typename A::Scalar>::Zero(a.rows(), b.cols());
+  for (Index j = 0; j < b.cols(); ++j)
+    for (Index t = 0; t < a.cols(); ++t) c.col(j) += a.col(t) * b(t, j);
+  return c;
+}
+
 /// One sweep of cases of scalar T; remembers how near to the bound they came.
 template <class T>
 class Oracle {
@@ -257,10 +266,10 @@ class Oracle {
       return;
     }
     const Matrix<double> dq = q.template cast<double>(), dk = k.template cast<double>();
-    Matrix<double> p = static_cast<double>(scale) * (dq * dk.transpose());
-    const Matrix<double> size =
-        std::abs(static_cast<double>(scale)) * (dq.cwiseAbs() * dk.cwiseAbs().transpose());
-    Matrix<T> stored = q * k.transpose();
+    Matrix<double> p = static_cast<double>(scale) * product(dq, dk.transpose());
+    const Matrix<double> size = std::abs(static_cast<double>(scale)) *
+                                product(dq.cwiseAbs().eval(), dk.cwiseAbs().transpose().eval());
+    Matrix<T> stored = product(q, k.transpose());
     std::vector<double> error(static_cast<std::size_t>(n));
     std::vector<Index> seen(static_cast<std::size_t>(n), 0);
     for (Index i = 0; i < n; ++i) {
@@ -309,8 +318,8 @@ class Oracle {
       worst_lse_ = std::max(worst_lse_, ratio);
     }
     const Matrix<double> dv = v.template cast<double>().cwiseAbs();
-    const Matrix<double> a = p * dv;
-    const Matrix<T> mixed = stored * v;
+    const Matrix<double> a = product(p, dv);
+    const Matrix<T> mixed = product(stored, v);
     for (Index i = 0; i < n; ++i) {
       if (seen[static_cast<std::size_t>(i)] == 0) continue;
       for (Index e = 0; e < d_v; ++e) {
