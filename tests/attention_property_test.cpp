@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include <heed/layout/sequences.hpp>
 #include <heed/mask/causal.hpp>
 #include <heed/mask/window.hpp>
 #include <heed/merge.hpp>
@@ -142,6 +143,36 @@ TEST(AttentionProperty, GroupedHeadsAreRepeatedKeys) {
                          heed::attention(q, keys, values, heed::heads(heads))),
                 3e-6);
     }
+  }
+}
+
+/// Heads packed in wide rows, and columns of long matrices, are copied on the way (engine/copied_keys.inl): whole heads,
+/// rings that are run through several times, several sequences.
+TEST(AttentionProperty, CopiesAreWhatTheyCopy) {
+  const Index heads = 8, d = 64, n = 310;
+  for (Index m : {Index(333), Index(1030), small ? Index(1100) : Index(5301)}) {
+    Dice dice(static_cast<std::uint64_t>(m));
+    const RowMatrix<float> q = dice.matrix<float>(n, heads * d), k = dice.matrix<float>(m, heads * d),
+                           v = dice.matrix<float>(m, heads * d);
+    const Eigen::MatrixXf k_columns = k, v_columns = v;
+    const Index third = n / 3, most = m / 2;
+    const auto check = [&](const char* name, const auto&... policies) {
+      const Eigen::MatrixXf together = heed::attention(q, k, v, heed::heads(heads), policies...),
+                            columns =
+                                heed::attention(q, k_columns, v_columns, heed::heads(heads), policies...);
+      for (Index h = 0; h < heads; h += 7) {
+        const RowMatrix<float> one_q = q.middleCols(h * d, d), one_k = k.middleCols(h * d, d),
+                               one_v = v.middleCols(h * d, d);
+        const Eigen::MatrixXf alone = heed::attention(one_q, one_k, one_v, policies...);
+        EXPECT_LT(distance(together.middleCols(h * d, d), alone), 3e-6) << name << ", " << m << " keys";
+        EXPECT_LT(distance(columns.middleCols(h * d, d), alone), 3e-6) << name << ", " << m << " keys";
+      }
+    };
+    check("full");
+    check("causal", heed::causal());
+    check("window", heed::window(150, 20));
+    check("sequences", heed::sequences(std::vector<Index>{0, 5, third, n}, std::vector<Index>{0, most, most + 70, m}),
+          heed::causal());
   }
 }
 

@@ -2,31 +2,18 @@
 // The forward pass of a group of query tiles: walk the keys that its mask admits, block by block, with a
 // running softmax.
 
-/// Tiles that share each block of keys while it is in the cache, and the copy of it that keys and values need
-/// which do not lie row by row.
-inline constexpr int tiles_per_group = 4;
-
 template <class T>
 Index group_tiles(const ForwardProblem<T>& p) {
   const Index tiles = (p.shape.queries + tile_lanes<T> - 1) / tile_lanes<T>;
   return tiles < tiles_per_group ? (tiles < 1 ? 1 : tiles) : tiles_per_group;
 }
 
-/// A block of values is read again for every few output columns. When each of its rows lies in a page of its
-/// own, that overruns the 64 entries of the first-level address cache (73 % of peak instead of 93 %, measured
-/// at 4 KB a row), and a copy of the block is cheaper.
-template <class T>
-bool lies_in_many_pages(const Operand<const T>& v) {
-  return v.row * static_cast<Index>(sizeof(T)) > 2048 || v.row < 0;
-}
-
 /// Bytes of scratch that one worker needs.
 template <class T>
-Index tiled_scratch(const ForwardProblem<T>& p) {
-  const bool gathers = p.k.column != 1 || p.v.column != 1 || lies_in_many_pages(p.v);
-  const Index numbers = group_tiles(p) * QueryTile<T>::size(p.shape.d, p.shape.d_v) +
-                        block_keys * tile_lanes<T> + (gathers ? block_keys * (p.shape.d + p.shape.d_v) : 0);
-  return numbers * static_cast<Index>(sizeof(T));
+Index tiled_scratch(const ForwardProblem<T>& p, const ForwardPlan& plan) {
+  const Index numbers =
+      group_tiles(p) * QueryTile<T>::size(p.shape.d, p.shape.d_v) + block_keys * tile_lanes<T>;
+  return CopiedKeys<T>::bytes(p.shape, plan) + numbers * static_cast<Index>(sizeof(T));
 }
 
 /// Query rows [begin, end) of a sequence, in `packs` packs of lanes.
@@ -270,29 +257,6 @@ struct TileWalk {
   }
 };
 
-/// dst[r][c] = src[r][c], rows contiguous in dst.
-template <class T>
-HEED_NOINLINE void gather_rows(const T* src, Index row, Index column, Index rows, Index columns, T* dst) {
-  Index r = 0;
-  if (column == 1) {
-    for (; r < rows; ++r) {
-      Index c = 0;
-      for (; c + Pack<T>::width <= columns; c += Pack<T>::width)
-        store(dst + r * columns + c, load(src + r * row + c));
-      for (; c < columns; ++c) dst[r * columns + c] = src[r * row + c];
-    }
-    return;
-  }
-  if (row == 1) {
-    alignas(64) T one[Pack<T>::width];
-    store(one, broadcast(T(1)));
-    for (; r + Pack<T>::width <= rows; r += Pack<T>::width)
-      lanes_to_rows(src + r, column, one, Pack<T>::width, columns, dst + r * columns, columns, Index(1));
-  }
-  for (; r < rows; ++r)
-    for (Index c = 0; c < columns; ++c) dst[r * columns + c] = src[r * row + c * column];
-}
-
 /// Keys of the next block that tiles share, of `left`. With a mask its length is a multiple of 16, so that
 /// the borders of tiles, which lie a pack's width apart, do not fall just beside the borders of blocks.
 template <class Rules>
@@ -306,8 +270,8 @@ Index shared_block(Index left) {
 
 /// Tiles [first_tile, first_tile + tiles) of one head.
 template <class T, class Spec>
-HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, Index sequence, Index head,
-                                 Index first_tile, int tiles, T* scratch) {
+HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, const ForwardPlan& plan,
+                                 Index sequence, Index head, Index first_tile, int tiles, T* scratch) {
   const Place place = p.shape.place(sequence, head);
   const auto rules = spec.template bind<T>(place);
   using Rules = std::remove_cvref_t<decltype(rules)>;
@@ -320,9 +284,11 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, I
   const Operand<T> lse = p.lse.data == nullptr ? p.lse : p.lse.at(place.query_begin, head);
   const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
 
+  const CopiedKeys<T> copies(p, plan, scratch);
+  if (copies.active()) copies.turn_to(sequence, key_head);
+  scratch += CopiedKeys<T>::bytes(p.shape, plan) / static_cast<Index>(sizeof(T));
   T* seen = scratch;
   scratch += block_keys * tile_lanes<T>;
-  const bool gather_k = k.column != 1, gather_v = v.column != 1 || (tiles > 1 && lies_in_many_pages(v));
   const Index tile_size = QueryTile<T>::size(d, d_v);
   TileRows rows[tiles_per_group];
   int count = 0;
@@ -334,41 +300,34 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, I
     load_queries(tile, q, rows[count], factor);
   }
   if (count == 0) return;
-  T* gathered_k = scratch + tiles * tile_size;
-  T* gathered_v = gathered_k + block_keys * d;
   // A single tile takes keys that lie close together in one go; several tiles share each block while it is in
   // the cache.
-  const bool alone = count == 1 && !gather_k && !gather_v && k.row <= 2 * d && v.row <= 2 * d_v;
+  const bool alone = count == 1 && !copies.active();
   for (Index from = 0; from < place.keys;) {
     const KeyRange some = rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
     if (some.empty()) break;
-    const Index keys = alone ? some.size() : shared_block<Rules>(some.size());
+    Index keys = some.size();
+    if (copies.active() && copies.in_one_piece(some.begin) < keys) keys = copies.in_one_piece(some.begin);
+    if (!alone) keys = shared_block<Rules>(keys);
     from = some.begin + keys;
     KeyBlock<T> block = {
         k.data + some.begin * k.row, k.row, k.column, v.data + some.begin * v.row, v.row, v.column, keys};
     RowFetcher<T> ahead;
-    if (k.column == 1 && v.column == 1 && from < some.end) {
+    if (k.column == 1 && v.column == 1 && from < some.end && !(copies.active() && copies.holds(from))) {
       const Index left = some.end - from < block_keys ? some.end - from : block_keys;
       const Index steps = count * (keys / tile_rows<tile_packs>)+1;
       ahead = {block.k + keys * k.row, k.row, d, block.v + keys * v.row, v.row, d_v, left, left / steps + 1};
-    } else if (out.column == 1 && !alone && from >= place.keys) {
-      // No more keys: the rows to be written are what is needed next.
-      const Index left = rows[count - 1].end - rows[0].begin;
+    } else if (out.column == 1 && q.column == 1 && !alone && from >= some.end &&
+               rules.key_ranges(rows[0].begin, rows[count - 1].end, from).empty()) {
+      // No more keys: what is needed next are the rows to be written, and the queries before these, whose turn
+      // it probably is.
+      const Index end = rows[count - 1].end, left = end - rows[0].begin;
       const Index steps = count * (keys / tile_rows<tile_packs>)+1;
-      ahead = {nullptr, 0, 0, out.data + rows[0].begin * out.row, out.row, d_v, left, left / steps + 1};
+      const Index before = rows[0].begin >= left ? rows[0].begin - left : rows[0].begin;
+      ahead = {q.data + before * q.row, q.row, d, out.data + rows[0].begin * out.row, out.row, d_v, left,
+               left / steps + 1};
     }
-    if (gather_k) {
-      gather_rows(block.k, k.row, k.column, keys, d, gathered_k);
-      block.k = gathered_k;
-      block.k_row = d;
-      block.k_column = 1;
-    }
-    if (gather_v) {
-      gather_rows(block.v, v.row, v.column, keys, d_v, gathered_v);
-      block.v = gathered_v;
-      block.v_row = d_v;
-      block.v_column = 1;
-    }
+    if (copies.active()) block = copies.block(place, key_head, some.begin, keys);
     for (int g = 0; g < count; ++g) {
       const QueryTile<T> tile(scratch + g * tile_size, d, d_v);
       TileWalk<T, Rules>{tile, seen, rows[g], rules, block, some.begin, ahead}.run(some.begin, from);

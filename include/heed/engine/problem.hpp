@@ -25,6 +25,8 @@ struct ForwardProblem {
 struct ForwardPlan {
   Index tiled_tasks = 0, streamed_tasks = 0;
   Index streamed_queries = 0;  // the most of any streamed sequence
+  Index copied_keys = 0;      // what each worker keeps copies of (copied_keys.inl)
+  bool heads_inside = false;   // tasks go through all heads for each group of queries, not the other way round
   std::size_t worker_bytes = 0, partial_bytes = 0;
 
   std::size_t bytes(int workers) const {

@@ -11,6 +11,9 @@ inline constexpr int tile_lanes = tile_packs* Pack<T>::width;
 /// block, so that rounding grows with the number of blocks and not of keys.
 inline constexpr Index block_keys = 96;
 
+/// Tiles that share each block of keys while it is in the cache, and are worked on together.
+inline constexpr int tiles_per_group = 4;
+
 /// A score may exceed the running maximum by this much (a factor of 2^8 in its weight) before the maximum is
 /// raised. The final division by the sum makes the slack exact.
 template <class T>

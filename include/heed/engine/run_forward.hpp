@@ -40,7 +40,7 @@ void run_forward(const ForwardProblem<T>& p, const Spec& spec, Workspace* worksp
   if (HEED_DISPATCH(is_direct(p))) return HEED_DISPATCH(attend_directly(p, spec));
   const auto& executor = executor_of(spec);
   const int workers = workers_for(p, executor);
-  const ForwardPlan plan = HEED_DISPATCH(plan_forward(p));
+  const ForwardPlan plan = HEED_DISPATCH(plan_forward(p, spec));
   const std::size_t bytes = plan.bytes(workers);
   if (workspace == nullptr && bytes <= stack_scratch) {
     alignas(Workspace::alignment) std::byte memory[stack_scratch];

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // From a problem to its tasks, and the tasks on an executor.
 
-template <class T>
-HEED_NOINLINE ForwardPlan plan_forward(const ForwardProblem<T>& p) {
+template <class T, class Spec>
+HEED_NOINLINE ForwardPlan plan_forward(const ForwardProblem<T>& p, const Spec& spec) {
   ForwardPlan plan;
   plan.tiled_tasks = tiled_tasks(p);
   plan.streamed_queries = streamed_queries(p.shape);
   plan.streamed_tasks = streamed_tasks(p.shape, plan.streamed_queries);
-  const Index tiled = plan.tiled_tasks > 0 ? tiled_scratch(p) : 0;
+  if (plan.tiled_tasks > 0) plan_copies(p, last_span(p, spec), plan);
+  const Index tiled = plan.tiled_tasks > 0 ? tiled_scratch(p, plan) : 0;
   const Index streamed = plan.streamed_tasks > 0 ? streamed_scratch<T>(p.shape, plan.streamed_queries) : 0;
   plan.worker_bytes = (static_cast<std::size_t>(tiled > streamed ? tiled : streamed) + 63) / 64 * 64;
   plan.partial_bytes = static_cast<std::size_t>(partial_scratch<T>(p.shape, plan.streamed_queries));
@@ -27,7 +28,9 @@ HEED_NOINLINE void run_tasks(const ForwardProblem<T>& p, const Spec& spec, const
   const auto scratch = [&](int worker) {
     return reinterpret_cast<T*>(memory + plan.worker_bytes * static_cast<std::size_t>(worker));
   };
-  run(plan.tiled_tasks, [&](Index t, int worker) { tiled_task(p, spec, t, scratch(worker)); });
+  if (plan.copied_keys > 0)
+    for (int w = 0; w < workers; ++w) CopiedKeys<T>(p, plan, scratch(w)).forget();
+  run(plan.tiled_tasks, [&](Index t, int worker) { tiled_task(p, spec, plan, t, scratch(worker)); });
   run(plan.streamed_tasks, [&](Index t, int worker) {
     streamed_task(p, spec, t, plan.streamed_queries, scratch(worker), partials);
   });
