@@ -16,24 +16,6 @@ Index tiled_scratch(const ForwardProblem<T>& p, const ForwardPlan& plan) {
   return CopiedKeys<T>::bytes(p.shape, plan) + numbers * static_cast<Index>(sizeof(T));
 }
 
-/// Query rows [begin, end) of a sequence, in `packs` packs of lanes.
-struct TileRows {
-  Index begin = 0, end = 0;
-  int packs = 0;
-};
-
-/// The rows of tile `index` of a sequence: packs are dealt out evenly, so that 13 packs make tiles of 4 3 3
-/// 3, not 4 4 4 1.
-template <class T>
-TileRows tile_of_sequence(Index queries, Index index) {
-  constexpr Index width = Pack<T>::width;
-  const Index packs = (queries + width - 1) / width;
-  const Index tiles = (packs + tile_packs - 1) / tile_packs;
-  if (index >= tiles) return {};
-  const Index first = packs * index / tiles, last = packs * (index + 1) / tiles;
-  return {first * width, last * width < queries ? last * width : queries, static_cast<int>(last - first)};
-}
-
 template <class T>
 HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>& q, const TileRows& rows,
                                 T factor) {
@@ -69,204 +51,60 @@ HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, c
   }
 }
 
-/// Keys of the next block of `left`: balanced, in whole register tiles.
-template <int packs>
-Index balanced_block(Index left) {
-  constexpr Index rows = tile_rows<packs>;
-  const Index blocks = (left + block_keys - 1) / block_keys;
-  const Index even = ((left + blocks - 1) / blocks + rows - 1) / rows * rows;
-  return even < left ? even : left;
-}
-
-template <int packs, class T>
-HEED_NOINLINE void attend_full(const QueryTile<T>& tile, int lane, const KeyBlock<T>& keys,
-                               RowFetcher<T>& ahead) {
-  for (Index j = 0; j < keys.keys;) {
-    const Index count = balanced_block<packs>(keys.keys - j);
-    attend_block<packs>(tile, lane, keys.from(j, count), ahead);
-    j += count;
-  }
-}
-
-/// Keys [j, j + keys) against the packs from `lane` on, with scores edited in between. Bit v of `full`: pack
-/// v sees every key.
-template <int packs, class T, class Rules>
-HEED_NOINLINE void attend_edited(const QueryTile<T>& tile, T* seen, int lane, const KeyBlock<T>& keys,
-                                 const Rules& rules, Index i, Index i_end, Index j, unsigned full) {
-  for (Index start = 0; start < keys.keys;) {
-    const Index count = balanced_block<packs>(keys.keys - start);
-    const KeyBlock<T> block = keys.from(start, count);
-    score_block<packs>(tile, lane, block);
-    bool hides = Rules::may_hide;
-    for (int v = 0; v < packs; ++v) {
-      const Index first = i + v * Pack<T>::width;
-      const int queries = static_cast<int>(i_end - first < Pack<T>::width ? i_end - first : Pack<T>::width);
-      const bool sees_all = ((full >> v) & 1u) != 0;
-      hides |= !sees_all;
-      if (Rules::has_terms || !sees_all)
-        edit_pack(rules, tile.weights + lane + v * Pack<T>::width, count, static_cast<Position>(first),
-                  static_cast<Position>(j + start), queries, sees_all);
-    }
-    if (hides && !values_finite(block, tile.d_v)) {
-      std::memcpy(seen, tile.weights, static_cast<std::size_t>(count * tile_lanes<T>) * sizeof(T));
-      weigh_rows<packs>(tile, lane, 0, count);
-      close_sums<packs>(tile, lane);
-      mix_visible(tile, lane, packs * Pack<T>::width, block, seen);
-    } else {
-      weigh_rows<packs>(tile, lane, 0, count);
-      close_sums<packs>(tile, lane);
-      mix_block<packs>(tile, lane, block);
-    }
-    start += count;
-  }
-}
-
-/// Stretches shorter than this are not worth a segment of their own: the pairs in them are tested instead.
-inline constexpr Index shortest_segment = 8;
-
-/// One tile against the keys of one head: the mask's ranges cut the keys into stretches in which each pack
-/// sees all, some or nothing, and only the packs between the first and the last that see something are
-/// computed.
+/// What the forward pass does with a stretch of keys: element 0 of `keys` is key `origin` of the sequence.
 template <class T, class Rules>
-struct TileWalk {
+struct ForwardWork {
+  static constexpr bool edits_all = Rules::has_terms;
+
   const QueryTile<T>& tile;
   T* seen;
   const TileRows& rows;
   const Rules& rules;
-  KeyBlock<T> keys;  // element 0 is key `origin` of the sequence
+  KeyBlock<T> keys;
   Index origin;
   RowFetcher<T>& ahead;
 
-  HEED_NOINLINE void run(Index begin, Index end) const {
-    if constexpr (!Rules::has_mask) {
-      if (begin < end) attend_stretch(0, rows.packs, begin, end, ~0u);
-      return;
-    } else {
-      walk(begin, end);
-    }
-  }
-
- private:
-  void walk(Index begin, Index end) const {
-    for (Index from = begin; from < end;) {
-      KeyRange some = rules.key_ranges(rows.begin, rows.end, from);
-      if (some.empty() || some.begin >= end) return;
-      if (some.end > end) some.end = end;
-      const KeyRange full = rules.full_ranges(rows.begin, rows.end, some.begin);
-      if (!full.empty() && full.begin <= some.begin) {
-        from = full.end < some.end ? full.end : some.end;
-        attend_stretch(0, rows.packs, some.begin, from, ~0u);
-      } else {
-        from = !full.empty() && full.begin < some.end ? full.begin : some.end;
-        border(some.begin, from);
-      }
-    }
-  }
-
-  /// Keys [begin, end) that some queries see and others do not.
-  void border(Index begin, Index end) const {
+  template <int packs>
+  HEED_NOINLINE void full(int lane, Index begin, Index end) const {
     for (Index j = begin; j < end;) {
-      Index next = end, skip = end;
-      int first = rows.packs, last = 0;
-      unsigned full = 0;
-      for (int v = 0; v < rows.packs; ++v) {
-        const Index i0 = rows.begin + v * Pack<T>::width;
-        const Index i1 = i0 + Pack<T>::width < rows.end ? i0 + Pack<T>::width : rows.end;
-        const KeyRange some = rules.key_ranges(i0, i1, j);
-        if (some.empty() || some.begin >= end) continue;
-        if (some.begin < skip) skip = some.begin;
-        if (some.begin >= j + shortest_segment) {
-          if (some.begin < next) next = some.begin;
-          continue;
-        }
-        first = v < first ? v : first;
-        last = v;
-        const KeyRange all = rules.full_ranges(i0, i1, some.begin);
-        Index change = some.end;
-        if (!all.empty() && all.begin < change) {
-          if (all.begin <= j) {
-            full |= 1u << v;
-            change = all.end < change ? all.end : change;
-          } else {
-            change = all.begin;
-          }
-        }
-        if (change >= j + shortest_segment && change < next) next = change;
-        // A pack that stops being full inside the shortest segment is tested pair by pair in it.
-        if (change < j + shortest_segment && change < end) {
-          full &= ~(1u << v);
-          if (j + shortest_segment < next) next = j + shortest_segment;
-        }
-      }
-      if (skip > j) {
-        j = skip;  // nobody sees anything before; start again there
-        continue;
-      }
-      if (first <= last && first < rows.packs)
-        attend_stretch(first, last + 1 - first, j, next, full >> first);
-      j = next;
+      const Index count = balanced_block<packs>(end - j);
+      attend_block<packs>(tile, lane, keys.from(j - origin, count), ahead);
+      j += count;
     }
   }
 
-  HEED_NOINLINE void attend_stretch(int first, int packs, Index begin, Index end, unsigned full) const {
-    const KeyBlock<T> stretch = keys.from(begin - origin, end - begin);
-    const int lane = first * Pack<T>::width;
-    const unsigned all = (1u << packs) - 1u;
-    if (!Rules::has_terms && (full & all) == all) {
-      switch (packs) {
-        case 1:
-          return attend_full<1>(tile, lane, stretch, ahead);
-        case 2:
-          return attend_full<2>(tile, lane, stretch, ahead);
-        case 3:
-          if constexpr (tile_packs >= 3)
-            return attend_full<3>(tile, lane, stretch, ahead);
-          else
-            return;
-        default:
-          if constexpr (tile_packs >= 4)
-            return attend_full<4>(tile, lane, stretch, ahead);
-          else
-            return;
-      }
-    }
-    if constexpr (!Rules::has_terms && !Rules::has_mask)
-      return;
-    else
-      return attend_with_rules(lane, packs, stretch, begin, full);
-  }
-
-  void attend_with_rules(int lane, int packs, const KeyBlock<T>& stretch, Index begin, unsigned full) const {
+  /// Scores are edited between product and softmax. Bit v of `full`: pack v sees every key.
+  template <int packs>
+  HEED_NOINLINE void edited(int lane, Index begin, Index end, unsigned full) const {
     const Index i = rows.begin + lane;
-    switch (packs) {
-      case 1:
-        return attend_edited<1>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
-      case 2:
-        return attend_edited<2>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
-      case 3:
-        if constexpr (tile_packs >= 3)
-          return attend_edited<3>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
-        else
-          return;
-      default:
-        if constexpr (tile_packs >= 4)
-          return attend_edited<4>(tile, seen, lane, stretch, rules, i, rows.end, begin, full);
-        else
-          return;
+    for (Index j = begin; j < end;) {
+      const Index count = balanced_block<packs>(end - j);
+      const KeyBlock<T> block = keys.from(j - origin, count);
+      score_block<packs>(tile, lane, block);
+      bool hides = Rules::may_hide;
+      for (int v = 0; v < packs; ++v) {
+        const Index first = i + v * Pack<T>::width, left = rows.end - first;
+        const int queries = static_cast<int>(left < Pack<T>::width ? left : Pack<T>::width);
+        const bool sees_all = ((full >> v) & 1u) != 0;
+        hides |= !sees_all;
+        if (Rules::has_terms || !sees_all)
+          edit_pack(rules, tile.weights + lane + v * Pack<T>::width, count, static_cast<Position>(first),
+                    static_cast<Position>(j), queries, sees_all);
+      }
+      if (hides && !values_finite(block, tile.d_v)) {
+        std::memcpy(seen, tile.weights, static_cast<std::size_t>(count * tile_lanes<T>) * sizeof(T));
+        weigh_rows<packs>(tile, lane, 0, count);
+        close_sums<packs>(tile, lane);
+        mix_visible(tile, lane, packs * Pack<T>::width, block, seen);
+      } else {
+        weigh_rows<packs>(tile, lane, 0, count);
+        close_sums<packs>(tile, lane);
+        mix_block<packs>(tile, lane, block);
+      }
+      j += count;
     }
   }
 };
-
-/// Keys of the next block that tiles share, of `left`. With a mask its length is a multiple of 16, so that
-/// the borders of tiles, which lie a pack's width apart, do not fall just beside the borders of blocks.
-template <class Rules>
-Index shared_block(Index left) {
-  if constexpr (!Rules::has_mask) {
-    return balanced_block<tile_packs>(left);
-  } else {
-    return left <= block_keys ? left : left < block_keys + 32 ? 64 : block_keys;
-  }
-}
 
 /// Tiles [first_tile, first_tile + tiles) of one head.
 template <class T, class Spec>
@@ -330,7 +168,8 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
     if (copies.active()) block = copies.block(place, key_head, some.begin, keys);
     for (int g = 0; g < count; ++g) {
       const QueryTile<T> tile(scratch + g * tile_size, d, d_v);
-      TileWalk<T, Rules>{tile, seen, rows[g], rules, block, some.begin, ahead}.run(some.begin, from);
+      const ForwardWork<T, Rules> work{tile, seen, rows[g], rules, block, some.begin, ahead};
+      TileWalk<T, Rules, ForwardWork<T, Rules>>{rows[g], rules, work}.run(some.begin, from);
     }
   }
   for (int g = 0; g < count; ++g)

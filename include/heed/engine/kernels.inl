@@ -9,6 +9,7 @@
 #include <heed/lanes/dot_tile.inl>
 #include <heed/engine/query_tile.inl>
 #include <heed/engine/edit_scores.inl>
+#include <heed/engine/tile_walk.inl>
 #include <heed/engine/copied_keys.inl>
 #include <heed/engine/forward.inl>
 #include <heed/engine/tasks.inl>
