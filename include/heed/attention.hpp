@@ -42,6 +42,13 @@ struct ResultOf {
   using type = Eigen::Matrix<typename Q::Scalar, rows, columns, order>;
 };
 
+template <class Spec>
+constexpr void check_forward() {
+  static_assert(!has_policy<Spec, into_tag> && !has_policy<Spec, accumulate_tag> &&
+                    !has_policy<Spec, bias_gradient_tag> && !has_policy<Spec, lse_gradient_tag>,
+                "heed: into(), accumulate, bias_gradient() and lse_gradient() belong to attention_backward");
+}
+
 template <class Q, class K, class V, class Spec>
 constexpr void check_types() {
   static_assert(std::is_same_v<typename Q::Scalar, typename K::Scalar> &&
@@ -54,7 +61,8 @@ template <class Out, class Q, class K, class V, class Spec>
 void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_expression,
              const Shape& shape, const Spec& spec, Workspace* workspace) {
   using Scalar = typename Q::Scalar;
-  constexpr bool saves = !std::is_same_v<decltype(spec.save()), std::nullptr_t>;
+  constexpr bool saves = has_policy<Spec, save_tag>;
+  check_forward<Spec>();
   InPlace<Q> q(q_expression);
   InPlace<K> k(k_expression);
   InPlace<V> v(v_expression);
@@ -104,9 +112,9 @@ void check_overlap(const char* name, Out& out, const In& in) {
 /// @param k M × (H_kv·d) keys; H_kv divides H, and query head h uses key head h / (H / H_kv)
 /// @param v M × (H_kv·d_v) values
 /// @param policies what makes the variant, in any order: `heads`, `sequences`, `scale`, masks (`causal`,
-/// `window`, `lengths`,
+/// `window`, `last`, `lengths`,
 ///   `documents`, `dense_mask`, `mask_where` and what `&`, `|`, `!` make of them), score terms (`softcap`,
-///   `alibi`, `bias`, `score_with`), `save`, `on`, `when`, or a `spec` of them
+///   `alibi`, `bias`, `score_with`), `softmax`, `save`, `use(workspace)`, `on`, `when`, or a `spec` of them
 /// @return N × (H·d_v) in the storage order of q. A query that sees no key gets zeros; keys and values that
 /// nobody sees are not read.
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
@@ -130,7 +138,7 @@ auto attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, con
   detail::check_types<Q, K, V, Bundle>();
   const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   typename detail::ResultOf<Q, V, Bundle>::type out(shape.queries, shape.heads * shape.d_v);
-  detail::forward(out, q.derived(), k.derived(), v.derived(), shape, bundle, nullptr);
+  detail::forward(out, q.derived(), k.derived(), v.derived(), shape, bundle, detail::workspace_of(bundle));
   return out;
 }
 

@@ -5,9 +5,12 @@
 #define HEED_HEED_HPP
 
 #include <heed/attention.hpp>
+#include <heed/attention_backward.hpp>
 #include <heed/attention_weights.hpp>
 #include <heed/core/when.hpp>
+#include <heed/dual.hpp>
 #include <heed/functions.hpp>
+#include <heed/gradients.hpp>
 #include <heed/layout/heads.hpp>
 #include <heed/layout/sequences.hpp>
 #include <heed/mask/algebra.hpp>

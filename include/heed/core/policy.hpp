@@ -31,6 +31,16 @@ struct selection_tag : policy_tag {};
 struct output_tag : policy_tag {};
 /// The output that a backward pass needs.
 struct save_tag : output_tag {};
+/// Where a backward pass writes the gradients of q, k and v.
+struct into_tag : output_tag {};
+/// Gradients are added to what is there.
+struct accumulate_tag : output_tag {};
+/// The gradient of an additive bias.
+struct bias_gradient_tag : output_tag {};
+/// The incoming gradient of the log-sum-exp.
+struct lse_gradient_tag : policy_tag {};
+/// Scratch memory of the caller's.
+struct workspace_tag : policy_tag {};
 /// Who runs the tasks.
 struct executor_tag : policy_tag {};
 /// A bundle of policies.

@@ -11,6 +11,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/policy.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -75,13 +76,27 @@ struct Rules {
   /// The final score, in natural units, from the scaled one. S: float, double, any scalar, a dual number.
   template <class S>
   HEED_INLINE S score(S scaled, Position i, Position j) const {
-    return score_in_order(scaled, i, j, std::index_sequence_for<BoundTerms...>{});
+    return score_after_bias(score_through_bias(scaled, i, j), i, j);
+  }
+  /// The first part of it: everything up to the biases, which are added here,
+  template <class S>
+  HEED_INLINE S score_through_bias(S scaled, Position i, Position j) const {
+    return score_in_order<true>(scaled, i, j, std::index_sequence_for<BoundTerms...>{});
+  }
+  /// and the rest: functions of the score.
+  template <class S>
+  HEED_INLINE S score_after_bias(S sum, Position i, Position j) const {
+    return score_in_order<false>(sum, i, j, std::index_sequence_for<BoundTerms...>{});
   }
 
-  template <class S, std::size_t... I>
+  template <bool through_bias, class S, std::size_t... I>
   HEED_INLINE S score_in_order(S s, Position i, Position j, std::index_sequence<I...>) const {
     (void)i, (void)j;
-    ((s = detail::get<I>(terms)(s, i, j)), ...);
+    const auto apply = [&](const auto& term) {
+      if constexpr ((std::remove_cvref_t<decltype(term)>::stage <= stage::bias) == through_bias) s = term(s, i, j);
+    };
+    (void)apply;
+    (apply(detail::get<I>(terms)), ...);
     return s;
   }
 };

@@ -103,6 +103,10 @@ class Spec : public spec_tag {
   static_assert(detail::count_of<scale_tag, P...> <= 1, "heed: two scales in one spec");
   static_assert(detail::count_of<save_tag, P...> <= 1, "heed: two save() in one spec");
   static_assert(detail::count_of<executor_tag, P...> <= 1, "heed: two executors in one spec");
+  static_assert(detail::count_of<into_tag, P...> <= 1, "heed: two into() in one spec");
+  static_assert(detail::count_of<bias_gradient_tag, P...> <= 1, "heed: two bias_gradient() in one spec");
+  static_assert(detail::count_of<lse_gradient_tag, P...> <= 1, "heed: two lse_gradient() in one spec");
+  static_assert(detail::count_of<workspace_tag, P...> <= 1, "heed: two workspaces in one spec");
 
   static constexpr auto terms_ = detail::term_order<P...>();
   static constexpr auto masks_ = detail::mask_order<P...>();
@@ -228,6 +232,10 @@ template <std::size_t... I, class... P>
 constexpr Spec<P...> spec_of(PackOf<std::index_sequence<I...>, P...> parts) {
   return Spec<P...>(std::move(parts));
 }
+
+template <class Spec, class Tag>
+inline constexpr bool has_policy =
+    !std::is_same_v<decltype(std::declval<const Spec&>().template find<Tag>()), std::nullptr_t>;
 
 /// find<Tag>(spec): the first policy that derives from Tag, or nullptr.
 template <class Tag, class... P>

@@ -9,10 +9,11 @@
 #include <utility>
 
 #include <heed/config.hpp>
+#include <heed/core/policy.hpp>
 
 namespace heed::inline HEED_ABI {
 
-/// Scratch memory for `attention_into`. It grows on the first call that needs more and never shrinks, so that
+/// Scratch memory for `attention_into` and, by `use(workspace)`, any call. It grows on the first call that needs more and never shrinks, so that
 /// later calls of the same or smaller shapes allocate nothing. One workspace serves one call at a time;
 /// threads that call at once take one each.
 class Workspace {
@@ -55,6 +56,27 @@ class Workspace {
   std::size_t bytes_ = 0;
 };
 
+/// The policy made by use().
+struct UseWorkspace : workspace_tag {
+  Workspace* workspace;
+  explicit UseWorkspace(Workspace& w) : workspace(&w) {}
+};
+
+/// Scratch comes from the workspace, which is referred to: no allocation once it has grown.
+inline UseWorkspace use(Workspace& workspace) { return UseWorkspace(workspace); }
+
+namespace detail {
+
+/// The workspace of a spec, or null.
+template <class Spec>
+Workspace* workspace_of(const Spec& spec) {
+  if constexpr (requires { spec.template find<workspace_tag>()->workspace; })
+    return spec.template find<workspace_tag>()->workspace;
+  else
+    return nullptr;
+}
+
+}  // namespace detail
 }  // namespace heed::inline HEED_ABI
 
 #endif

@@ -33,16 +33,17 @@ void plan_copies(const ForwardProblem<T>& p, Index span, ForwardPlan& plan) {
   plan.copied_keys = whole * row <= most_copied_bytes || whole < few ? whole : few;
 }
 
-/// dst[r][c] = src[r][c], rows contiguous in dst.
+/// dst[r · dst_row + c] = src[r][c].
 template <class T>
-HEED_NOINLINE void gather_rows(const T* src, Index row, Index column, Index rows, Index columns, T* dst) {
+HEED_NOINLINE void gather_rows(const T* src, Index row, Index column, Index rows, Index columns, T* dst,
+                               Index dst_row) {
   Index r = 0;
   if (column == 1) {
     for (; r < rows; ++r) {
       Index c = 0;
       for (; c + Pack<T>::width <= columns; c += Pack<T>::width)
-        store(dst + r * columns + c, load(src + r * row + c));
-      for (; c < columns; ++c) dst[r * columns + c] = src[r * row + c];
+        store(dst + r * dst_row + c, load(src + r * row + c));
+      for (; c < columns; ++c) dst[r * dst_row + c] = src[r * row + c];
     }
     return;
   }
@@ -50,10 +51,10 @@ HEED_NOINLINE void gather_rows(const T* src, Index row, Index column, Index rows
     alignas(64) T one[Pack<T>::width];
     store(one, broadcast(T(1)));
     for (; r + Pack<T>::width <= rows; r += Pack<T>::width)
-      lanes_to_rows(src + r, column, one, Pack<T>::width, columns, dst + r * columns, columns, Index(1));
+      lanes_to_rows(src + r, column, one, Pack<T>::width, columns, dst + r * dst_row, dst_row, Index(1));
   }
   for (; r < rows; ++r)
-    for (Index c = 0; c < columns; ++c) dst[r * columns + c] = src[r * row + c * column];
+    for (Index c = 0; c < columns; ++c) dst[r * dst_row + c] = src[r * row + c * column];
 }
 
 /// A ring of copies of one head: key j lies at j mod capacity.
@@ -104,8 +105,8 @@ class CopiedKeys {
       const Index left = place.keys - from, rows = left < copied_together ? left : copied_together;
       const Operand<const T> k = p_.k.at(place.key_begin + from, key_head * d);
       const Operand<const T> v = p_.v.at(place.key_begin + from, key_head * d_v);
-      gather_rows(k.data, k.row, k.column, rows, d, k_ + at * d);
-      gather_rows(v.data, v.row, v.column, rows, d_v, v_ + at * d_v);
+      gather_rows(k.data, k.row, k.column, rows, d, k_ + at * d, d);
+      gather_rows(v.data, v.row, v.column, rows, d_v, v_ + at * d_v, d_v);
     }
     const Index at = j % keys_;
     return {k_ + at * d, d, 1, v_ + at * d_v, d_v, 1, count};

@@ -56,23 +56,28 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
   }
 }
 
-/// Is every number of the block finite? Invisible pairs have weight 0, and 0 times infinity would not be 0.
+/// Is every number finite? Invisible pairs have weight 0, and 0 times infinity would not be 0.
 template <class T>
-HEED_NOINLINE bool values_finite(const KeyBlock<T>& block, Index d_v) {
+HEED_NOINLINE bool all_finite(const T* data, Index row, Index column, Index rows, Index columns) {
   Pack<T> probe = zero<T>();
   T rest = T(0);
-  for (Index j = 0; j < block.keys; ++j) {
-    const T* row = block.v + j * block.v_row;
+  for (Index r = 0; r < rows; ++r) {
+    const T* x = data + r * row;
     Index c = 0;
-    if (block.v_column == 1)
-      for (; c + Pack<T>::width <= d_v; c += Pack<T>::width)
-        probe = multiply_add(load(row + c), zero<T>(), probe);
-    for (; c < d_v; ++c) rest += row[c * block.v_column] * T(0);
+    if (column == 1)
+      for (; c + Pack<T>::width <= columns; c += Pack<T>::width)
+        probe = multiply_add(load(x + c), zero<T>(), probe);
+    for (; c < columns; ++c) rest += x[c * column] * T(0);
   }
   alignas(64) T lanes[Pack<T>::width];
   store(lanes, probe);
   for (int l = 0; l < Pack<T>::width; ++l) rest += lanes[l];
   return rest == T(0);
+}
+
+template <class T>
+HEED_INLINE bool values_finite(const KeyBlock<T>& block, Index d_v) {
+  return all_finite(block.v, block.v_row, block.v_column, block.keys, d_v);
 }
 
 /// The guarded mix: multiplies visible pairs only. `seen` holds the edited scores, -inf where a pair is

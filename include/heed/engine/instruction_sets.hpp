@@ -16,6 +16,7 @@
 #include <type_traits>
 
 #include <heed/config.hpp>
+#include <heed/dual.hpp>
 #include <heed/engine/problem.hpp>
 
 #if HEED_WITH_AVX512 || HEED_WITH_AVX2

@@ -16,3 +16,6 @@
 #include <heed/engine/streamed.inl>
 #include <heed/engine/direct.inl>
 #include <heed/engine/run_tasks.inl>
+#include <heed/engine/backward_tile.inl>
+#include <heed/engine/edit_gradients.inl>
+#include <heed/engine/backward.inl>

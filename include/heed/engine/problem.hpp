@@ -5,8 +5,10 @@
 #define HEED_ENGINE_PROBLEM_HPP
 
 #include <cstddef>
+#include <type_traits>
 
 #include <heed/core/operand.hpp>
+#include <heed/core/policy.hpp>
 #include <heed/core/shape.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -33,6 +35,37 @@ struct ForwardPlan {
     return worker_bytes * static_cast<std::size_t>(workers) + partial_bytes;
   }
 };
+
+/// A bias's gradient, in the layout of the bias: element (i, j) of a sequence and head lies at
+/// data[first + i · row + j · column]. A stride of 0 sums.
+template <class T>
+struct PairGradient {
+  T* data = nullptr;
+  Index row = 0, column = 0;
+};
+
+/// q, k, v, dout, out, lse of a forward pass and the incoming gradients; dq, dk, dv to be written. dlse may
+/// have no data.
+template <class T>
+struct BackwardProblem {
+  Shape shape;
+  T scale;
+  Operand<const T> q, k, v, out, dout, lse, dlse;
+  Operand<T> dq, dk, dv;
+  bool accumulate = false;  // add to dq, dk, dv instead of overwriting them
+  bool heads_together = false;  // one task for all heads of a sequence, because they share a bias's gradient
+  bool all_together = false;    // one task, because sequences do
+};
+
+/// The bias gradient of a spec, bound, or nullptr.
+template <class Spec>
+auto bias_gradient_of(const Spec& spec, const Place& place) {
+  const auto policy = spec.template find<bias_gradient_tag>();
+  if constexpr (std::is_same_v<std::remove_cv_t<decltype(policy)>, std::nullptr_t>)
+    return nullptr;
+  else
+    return policy->bind(place);
+}
 
 /// Tiles of one sequence take consecutive slots from begin / lanes + sequence on: room for all without
 /// counting them first.

@@ -24,13 +24,16 @@ decltype(auto) executor_of(const Spec& spec) {
     return *spec.executor();
 }
 
+/// Of a forward pass, at most.
+inline double multiply_adds(const Shape& s) {
+  return static_cast<double>(s.queries) * static_cast<double>(s.longest) * static_cast<double>(s.heads) *
+         static_cast<double>(s.d + s.d_v);
+}
+
 /// Threads that may take part: one where all the work is over before a second has started.
 template <class T, class Executor>
 int workers_for(const ForwardProblem<T>& p, const Executor& executor) {
-  const Shape& s = p.shape;
-  const double work = static_cast<double>(s.queries) * static_cast<double>(s.longest) *
-                      static_cast<double>(s.heads) * static_cast<double>(s.d + s.d_v);
-  return work < worth_a_thread ? 1 : executor.threads();
+  return multiply_adds(p.shape) < worth_a_thread ? 1 : executor.threads();
 }
 
 /// Runs the problem with scratch from the workspace, or from the stack or the heap when there is none.

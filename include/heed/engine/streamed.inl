@@ -243,11 +243,11 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
           prefetch_row(p.v.at(place.key_begin + j + streamed_keys + r, 0).data, value_columns);
         }
       if (k.column != 1) {
-        gather_rows(k.data, k.row, k.column, keys, d, gathered_k);
+        gather_rows(k.data, k.row, k.column, keys, d, gathered_k, d);
         k = {gathered_k, d, 1};
       }
       if (v.column != 1) {
-        gather_rows(v.data, v.row, v.column, keys, d_v, gathered_v);
+        gather_rows(v.data, v.row, v.column, keys, d_v, gathered_v, d_v);
         v = {gathered_v, d_v, 1};
       }
       const Index first = kh * rows;

@@ -47,21 +47,27 @@ HEED_NOINLINE void product(const T* a, Index a_row, Index a_step, const T* b, In
     }
 }
 
-/// The same for any number of rows: full register tiles, then 4, 2, 1 rows.
-template <int packs, bool add, class T>
-HEED_NOINLINE void product_rows(Index rows, const T* a, Index a_row, Index a_step, const T* b, Index b_step,
-                                Index n, T* out, Index out_row) {
+/// Calls f(rows, first row), rows a constant, for full register tiles, then for 4, 2, 1 rows.
+template <int packs, class F>
+HEED_INLINE void by_register_tiles(Index rows, const F& f) {
   constexpr int full = tile_rows<packs>;
   Index c = 0;
   // 8 left over goes as 4 + 4: a tile of 2 rows waits for its loads.
   for (; c + full <= rows && !(full == 6 && rows - c == 8); c += full)
-    product<full, packs, add>(a + c * a_row, a_row, a_step, b, b_step, n, out + c * out_row, out_row);
-  for (; c + 4 <= rows; c += 4)
-    product<4, packs, add>(a + c * a_row, a_row, a_step, b, b_step, n, out + c * out_row, out_row);
+    f(std::integral_constant<int, full>(), c);
+  for (; c + 4 <= rows; c += 4) f(std::integral_constant<int, 4>(), c);
   if (c + 2 <= rows) {
-    product<2, packs, add>(a + c * a_row, a_row, a_step, b, b_step, n, out + c * out_row, out_row);
+    f(std::integral_constant<int, 2>(), c);
     c += 2;
   }
-  if (c < rows)
-    product<1, packs, add>(a + c * a_row, a_row, a_step, b, b_step, n, out + c * out_row, out_row);
+  if (c < rows) f(std::integral_constant<int, 1>(), c);
+}
+
+/// The product for any number of rows.
+template <int packs, bool add, class T>
+HEED_NOINLINE void product_rows(Index rows, const T* a, Index a_row, Index a_step, const T* b, Index b_step,
+                                Index n, T* out, Index out_row) {
+  by_register_tiles<packs>(rows, [&](auto count, Index c) {
+    product<count, packs, add>(a + c * a_row, a_row, a_step, b, b_step, n, out + c * out_row, out_row);
+  });
 }

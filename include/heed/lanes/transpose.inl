@@ -55,12 +55,14 @@ HEED_NOINLINE void rows_to_lanes(const T* rows, Index row_stride, Index column_s
       lanes[t * lanes_stride + l] = l < count ? rows[l * row_stride + t * column_stride] * factor : T(0);
 }
 
-/// The way back: rows[l][t] = factor[l] · lanes[t * lanes_stride + l] for l < count. Writes nothing else.
-template <class T>
+/// The way back: rows[l][t] = factor[l] · lanes[t * lanes_stride + l] for l < count, or added to what is there.
+/// Writes nothing else.
+template <bool add = false, class T>
 HEED_NOINLINE void lanes_to_rows(const T* lanes, Index lanes_stride, const T* factor, int count,
                                  Index columns, T* rows, Index row_stride, Index column_stride) {
   constexpr int width = Pack<T>::width;
   const Pack<T> scale = load(factor);
+  const auto put = [](T* to, Pack<T> x) { store(to, add ? load(to) + x : x); };
   Index t = 0;
   if (column_stride == 1) {
     for (; t + width <= columns; t += width) {
@@ -71,17 +73,20 @@ HEED_NOINLINE void lanes_to_rows(const T* lanes, Index lanes_stride, const T* fa
       T* row = rows + t;
       if (count == width) {
 #pragma GCC unroll 16
-        for (int l = 0; l < width; ++l, row += row_stride) store(row, r[l]);
+        for (int l = 0; l < width; ++l, row += row_stride) put(row, r[l]);
       } else {
 #pragma GCC unroll 16
         for (int l = 0; l < width; ++l, row += row_stride)
-          if (l < count) store(row, r[l]);
+          if (l < count) put(row, r[l]);
       }
     }
   } else if (row_stride == 1 && count == width) {
-    for (; t < columns; ++t) store(rows + t * column_stride, load(lanes + t * lanes_stride) * scale);
+    for (; t < columns; ++t) put(rows + t * column_stride, load(lanes + t * lanes_stride) * scale);
   }
   for (; t < columns; ++t)
-    for (int l = 0; l < count; ++l)
-      rows[l * row_stride + t * column_stride] = lanes[t * lanes_stride + l] * factor[l];
+    for (int l = 0; l < count; ++l) {
+      T& to = rows[l * row_stride + t * column_stride];
+      const T x = lanes[t * lanes_stride + l] * factor[l];
+      to = add ? to + x : x;
+    }
 }

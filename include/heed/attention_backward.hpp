@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// attention_backward(): the exact gradient of attention(), for every variant of it.
+#ifndef HEED_ATTENTION_BACKWARD_HPP
+#define HEED_ATTENTION_BACKWARD_HPP
+
+#include <type_traits>
+#include <utility>
+
+#include <heed/attention.hpp>
+#include <heed/config.hpp>
+#include <heed/engine/run_backward.hpp>
+#include <heed/gradients.hpp>
+#include <heed/reference/attention_backward.hpp>
+
+namespace heed::inline HEED_ABI {
+namespace detail {
+
+template <class Scalar>
+void check_target(const char* name, const Target<Scalar>& target, const char* of, Index rows, Index columns) {
+  if (target.rows != rows || target.columns != columns)
+    fail(name, " is ", target.rows, " x ", target.columns, ", ", of, " is ", rows, " x ", columns);
+}
+
+template <class Scalar, class In>
+void check_apart(const char* name, const Target<Scalar>& target, const char* other, const In& in) {
+  if constexpr (directly_accessible<In> && std::is_same_v<typename In::Scalar, Scalar>)
+    if (overlap<Scalar>(target.at, target.rows, target.columns, operand_of<const Scalar>(in), in.rows(),
+                        in.cols()))
+      fail(name, " shares elements with ", other);
+}
+
+template <class Scalar>
+void check_apart(const char* name, const Target<Scalar>& target, const char* other, const Target<Scalar>& b) {
+  if (overlap<Scalar>(target.at, target.rows, target.columns, {b.at.data, b.at.row, b.at.column}, b.rows,
+                      b.columns))
+    fail(name, " shares elements with ", other);
+}
+
+template <class M, class Shared>
+void check_given(const char* name, const M& m, Index rows, Index columns, const Shared& of) {
+  if (m.rows() != rows || m.cols() != columns)
+    fail(name, " is ", m.rows(), " x ", m.cols(), ", it must be ", rows, " x ", columns, of);
+}
+
+template <bool adds, class Spec, class DO, class Q, class K, class V, class O, class Scalar>
+void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, const Q& q_expression,
+              const K& k_expression, const V& v_expression, const O& out_expression, const Saved<Scalar>& saved,
+              const Target<Scalar>& dq, const Target<Scalar>& dk, const Target<Scalar>& dv) {
+  InPlace<DO> dout(dout_expression);
+  InPlace<Q> q(q_expression);
+  InPlace<K> k(k_expression);
+  InPlace<V> v(v_expression);
+  if constexpr (on_engine<Scalar>) {
+    InPlace<O> out(out_expression);
+    BackwardProblem<Scalar> p{shape,
+                              spec.template scale<Scalar>(shape.d),
+                              operand_of<const Scalar>(q),
+                              operand_of<const Scalar>(k),
+                              operand_of<const Scalar>(v),
+                              operand_of<const Scalar>(out),
+                              operand_of<const Scalar>(dout),
+                              operand_of<const Scalar>(saved.lse),
+                              {},
+                              dq.at,
+                              dk.at,
+                              dv.at,
+                              adds};
+    if constexpr (has_policy<Spec, lse_gradient_tag>) p.dlse = spec.template find<lse_gradient_tag>()->at;
+    if constexpr (has_policy<Spec, bias_gradient_tag>) {
+      const auto& bias = *spec.template find<bias_gradient_tag>();
+      p.heads_together = bias.heads_share(shape);
+      p.all_together = bias.sequences_share(shape);
+    }
+    run_backward(p, spec, workspace_of(spec));
+  } else {
+    (void)saved;
+    (void)out_expression;
+    using Wide = Accumulator<Scalar>;
+    const auto at = [](const Target<Scalar>& target) {
+      return [&target](Index r, Index c) -> Scalar& { return *target.at.at(r, c).data; };
+    };
+    const auto to_dq = at(dq), to_dk = at(dk), to_dv = at(dv);
+    const auto add_bias = [&spec](const Place& place, Index i, Index j, const Wide& ds) {
+      if constexpr (has_policy<Spec, bias_gradient_tag>) {
+        const auto db = bias_gradient_of(spec, place);
+        auto& x = db.data[i * db.row + j * db.column];
+        x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
+      }
+    };
+    if constexpr (has_policy<Spec, lse_gradient_tag>) {
+      const auto& incoming = *spec.template find<lse_gradient_tag>();
+      const auto dlse = [&incoming](Index r, Index c) { return *incoming.at.at(r, c).data; };
+      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, &dlse, to_dq, to_dk, to_dv, add_bias);
+    } else {
+      const Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* none = nullptr;
+      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, none, to_dq, to_dk, to_dv, add_bias);
+    }
+  }
+}
+
+}  // namespace detail
+
+/// The gradients of a loss by q, k and v, given its gradient dout by the output of attention(): with
+/// P = exp(S - lse), D = rowsum(dout ∘ out) and dS = P ∘ (dout vᵀ - D),
+///
+///     dv = Pᵀ dout        dq = scale · dS k        dk = scale · dSᵀ q
+///
+///     heed::Saved<float> saved;
+///     auto out = heed::attention(q, k, v, spec, heed::save(saved));
+///     auto [dq, dk, dv] = heed::attention_backward(dout, q, k, v, out, saved, spec);
+///
+/// @param dout N × (H·d_v), the incoming gradient
+/// @param q, k, v, out, saved what attention() was given and what it returned and saved
+/// @param policies the same as attention() had, in any order. Terms of the score are differentiated exactly,
+///   by running them on dual numbers. Also: `into(dq, dk, dv)` to write to matrices of the caller's (the call
+///   then returns nothing), `accumulate` to add to them, `bias_gradient(db)`, `lse_gradient(dl)`, `use(workspace)`
+/// @return Gradients{dq, dk, dv} in the sizes and storage orders of q, k and v. Key heads get the sum over
+///   their query heads. A query that sees no key, and a key that no query sees, get exact zeros.
+/// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
+///   functor throws
+///
+/// Weights are computed again from the log-sum-exp, block by block: nothing of size N × M is stored, and all a
+/// forward pass must keep is its output and one number a row and head (recomputation as 1604.06174 wants it).
+/// Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass. Memory beyond the result:
+/// about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values whose rows
+/// lie far apart or are columns, and gradients of keys and values of which the same holds or whose d is not a
+/// multiple of the vector's width. Threads: one task for each sequence and key head (all heads of a sequence
+/// where they share a bias's gradient); results are bitwise equal for any number of threads. Other scalars
+/// than float and double run in plain loops, which compute the weights afresh from q, k and v.
+/// Sources: 2205.14135, 2307.08691.
+template <class DO, class Q, class K, class V, class O, class Scalar, class... P>
+auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBase<Q>& q,
+                        const Eigen::MatrixBase<K>& k, const Eigen::MatrixBase<V>& v,
+                        const Eigen::MatrixBase<O>& out, const Saved<Scalar>& saved, P&&... policies) {
+  using namespace detail;
+  const auto bundle = spec(std::forward<P>(policies)...);
+  using Bundle = std::remove_const_t<decltype(bundle)>;
+  check_types<Q, K, V, Bundle>();
+  static_assert(std::is_same_v<Scalar, typename Q::Scalar> && std::is_same_v<Scalar, typename DO::Scalar> &&
+                    std::is_same_v<Scalar, typename O::Scalar>,
+                "heed: dout, q, out and saved have different scalars");
+  constexpr bool given = has_policy<Bundle, into_tag>;
+  static_assert(given || !has_policy<Bundle, accumulate_tag>, "heed: accumulate needs into(dq, dk, dv)");
+  static_assert(!has_policy<Bundle, save_tag>, "heed: save() belongs to the forward pass");
+  const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+  bundle.template check_values<Accumulator<Scalar>>();
+  check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");
+  check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
+  check_given("saved.lse", saved.lse, shape.queries, shape.heads, ": was it filled by save() in the forward pass?");
+
+  const auto run = [&](const Target<Scalar>& dq, const Target<Scalar>& dk, const Target<Scalar>& dv) {
+    constexpr bool adds = has_policy<Bundle, accumulate_tag>;
+    if constexpr (has_policy<Bundle, bias_gradient_tag>) {
+      const auto& db = bundle.template find<bias_gradient_tag>()->target;
+      if (!adds)
+        for (Index i = 0; i < db.rows; ++i)
+          for (Index j = 0; j < db.columns; ++j) *db.at.at(i, j).data = {};
+    }
+    backward<adds>(shape, bundle, dout.derived(), q.derived(), k.derived(), v.derived(), out.derived(), saved, dq,
+                   dk, dv);
+  };
+  if constexpr (given) {
+    const auto& to = *bundle.template find<into_tag>();
+    static_assert(std::is_same_v<decltype(to.dq), const Target<Scalar>> ||
+                      std::is_same_v<std::remove_cvref_t<decltype(to.dq)>, Target<Scalar>>,
+                  "heed: into() takes matrices of the scalar of q, k and v");
+    check_target("dq", to.dq, "q", q.rows(), q.cols());
+    check_target("dk", to.dk, "k", k.rows(), k.cols());
+    check_target("dv", to.dv, "v", v.rows(), v.cols());
+    const auto apart = [&](const char* name, const Target<Scalar>& target) {
+      check_apart(name, target, "dout", dout.derived());
+      check_apart(name, target, "q", q.derived());
+      check_apart(name, target, "k", k.derived());
+      check_apart(name, target, "v", v.derived());
+      check_apart(name, target, "out", out.derived());
+      check_apart(name, target, "saved.lse", saved.lse);
+    };
+    apart("dq", to.dq);
+    apart("dk", to.dk);
+    apart("dv", to.dv);
+    check_apart("dk", to.dk, "dq", to.dq);
+    check_apart("dv", to.dv, "dq", to.dq);
+    check_apart("dv", to.dv, "dk", to.dk);
+    run(to.dq, to.dk, to.dv);
+  } else {
+    Gradients<typename Q::PlainObject, typename K::PlainObject, typename V::PlainObject> gradients;
+    gradients.dq.resize(q.rows(), q.cols());
+    gradients.dk.resize(k.rows(), k.cols());
+    gradients.dv.resize(v.rows(), v.cols());
+    run(Target<Scalar>::of(gradients.dq), Target<Scalar>::of(gradients.dk), Target<Scalar>::of(gradients.dv));
+    return gradients;
+  }
+}
+
+}  // namespace heed::inline HEED_ABI
+
+#endif

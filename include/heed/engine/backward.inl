@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+// The backward pass of one key head: its query heads' tiles walk over the keys as in the forward pass, and add
+// up dk and dv where the keys lie.
+
+/// What the backward pass does with a stretch of keys.
+template <class T, class Rules, class Bias>
+struct BackwardWork {
+  static constexpr bool wants_bias = !std::is_same_v<Bias, std::nullptr_t>;
+  static constexpr bool edits_all = Rules::has_terms || wants_bias;
+
+  const GradientTile<T>& tile;
+  const GradientBlocks<T>& blocks;
+  const TileRows& rows;
+  const Rules& rules;
+  const GradientKeys<T>& keys;
+  Index origin;  // the key that element 0 of `keys` is
+  const Bias& bias;
+
+  Index queries(int lane, int packs) const {
+    const Index left = rows.end - rows.begin - lane, most = packs * Pack<T>::width;
+    return left < most ? left : most;
+  }
+
+  template <int packs>
+  HEED_NOINLINE void full(int lane, Index begin, Index end) const {
+    for (Index j = begin; j < end;) {
+      const Index count = balanced_block<packs>(end - j);
+      const GradientKeys<T> block = keys.from(j - origin, count);
+      weigh_again<packs>(tile, lane, block.in, blocks.weights);
+      differentiate_scores<packs>(tile, lane, block.in, blocks.weights, blocks.ds);
+      add_gradients<packs>(tile, lane, queries(lane, packs), block, blocks);
+      j += count;
+    }
+  }
+
+  template <int packs>
+  HEED_NOINLINE void edited(int lane, Index begin, Index end, unsigned full) const {
+    const Index i = rows.begin + lane;
+    for (Index j = begin; j < end;) {
+      const Index count = balanced_block<packs>(end - j);
+      const GradientKeys<T> block = keys.from(j - origin, count);
+      product_rows<packs, false>(count, block.in.k, block.in.k_row, Index(1), tile.query + lane,
+                                 Index(tile_lanes<T>), tile.d, blocks.seen + lane, Index(tile_lanes<T>));
+      bool hides = Rules::may_hide;
+      for (int v = 0; v < packs; ++v) {
+        const int at = lane + v * Pack<T>::width;
+        const int seen = static_cast<int>(queries(at, 1));
+        const bool sees_all = ((full >> v) & 1u) != 0;
+        hides |= !sees_all;
+        const auto first = static_cast<Position>(rows.begin + at);
+        if constexpr (Rules::has_terms)
+          edit_pack_with_slopes(rules, blocks.seen + at, blocks.through + at, blocks.after + at, count, first,
+                                static_cast<Position>(j), seen, sees_all);
+        else if (!sees_all)
+          edit_pack(rules, blocks.seen + at, count, first, static_cast<Position>(j), seen, sees_all);
+      }
+      weigh_scores<packs>(tile, lane, count, blocks.seen, blocks.weights);
+      differentiate_scores<packs>(tile, lane, block.in, blocks.weights, blocks.ds);
+      const bool guarded =
+          hides && !(*tile.finite && all_finite(block.in.k, block.in.k_row, Index(1), count, tile.d) &&
+                     all_finite(block.in.v, block.in.v_row, Index(1), count, tile.d_v));
+      if (guarded) clear_hidden(blocks, count);
+      if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.after, lane, count);
+      if constexpr (wants_bias)
+        add_bias_gradient(bias, blocks.ds + lane, queries(lane, packs), count, i, j);
+      if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.through, lane, count);
+      if (guarded)
+        add_visible_gradients(tile, lane, queries(lane, packs), block, blocks);
+      else
+        add_gradients<packs>(tile, lane, queries(lane, packs), block, blocks);
+      j += count;
+    }
+  }
+};
+
+/// Fills a tile. A query that sees nothing (its log-sum-exp is -inf) is read as zeros: nothing goes through it.
+template <class T>
+HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const BackwardProblem<T>& p,
+                                      const Place& place, const TileRows& rows, T factor) {
+  constexpr int lanes = tile_lanes<T>, width = Pack<T>::width;
+  constexpr T nothing = -std::numeric_limits<T>::infinity();
+  const Index d = tile.d, d_v = tile.d_v, columns = whole_packs<T>(d), value_columns = whole_packs<T>(d_v);
+  const Operand<const T> q = p.q.at(place.query_begin + rows.begin, place.head * d);
+  const Operand<const T> out = p.out.at(place.query_begin + rows.begin, place.head * d_v);
+  const Operand<const T> dout = p.dout.at(place.query_begin + rows.begin, place.head * d_v);
+  const Operand<const T> lse = p.lse.at(place.query_begin + rows.begin, place.head);
+  const Index count = rows.end - rows.begin;
+  for (int v = 0; v < rows.packs; ++v) {
+    const Index l = v * width;
+    const int here = static_cast<int>(count - l < width ? count - l : width);
+    rows_to_lanes(q.data + l * q.row, q.row, q.column, here, d, factor, tile.query + l, Index(lanes));
+    rows_to_lanes(dout.data + l * dout.row, dout.row, dout.column, here, d_v, T(1), tile.gradient + l,
+                  Index(lanes));
+  }
+  gather_rows(q.data, q.row, q.column, count, d, tile.query_rows, columns);
+  gather_rows(dout.data, dout.row, dout.column, count, d_v, tile.out_rows, value_columns);
+  T probe = T(0);
+  for (Index l = 0; l < count; ++l) {
+    T* query_row = tile.query_rows + l * columns;
+    T* out_row = tile.out_rows + l * value_columns;
+    for (Index c = d; c < columns; ++c) query_row[c] = T(0);
+    for (Index c = d_v; c < value_columns; ++c) out_row[c] = T(0);
+    const T row_lse = lse.data[l * lse.row];
+    if (row_lse == nothing) {
+      for (Index c = 0; c < columns; ++c) query_row[c] = T(0);
+      for (Index c = 0; c < value_columns; ++c) out_row[c] = T(0);
+      for (Index c = 0; c < d; ++c) tile.query[c * lanes + l] = T(0);
+      for (Index c = 0; c < d_v; ++c) tile.gradient[c * lanes + l] = T(0);
+      tile.minus_lse[l] = nothing;
+      tile.minus_d[l] = T(0);
+      continue;
+    }
+    T minus_d = p.dlse.data == nullptr
+                    ? T(0)
+                    : p.dlse.data[(place.query_begin + rows.begin + l) * p.dlse.row + place.head * p.dlse.column];
+    minus_d -= dot(out_row, Index(1), out.data + l * out.row, out.column, d_v);
+    for (Index c = 0; c < columns; c += width)
+      store(query_row + c, load(query_row + c) * broadcast(p.scale));
+    tile.minus_d[l] = minus_d;
+    tile.minus_lse[l] = -row_lse * log2_e<T>;
+    probe += minus_d * T(0) + row_lse * T(0);
+  }
+  for (Index l = count; l < rows.packs * width; ++l) {
+    tile.minus_lse[l] = nothing;
+    tile.minus_d[l] = T(0);
+  }
+  *tile.finite = probe == T(0) && all_finite(tile.query_rows, columns, Index(1), count, columns) &&
+                 all_finite(tile.out_rows, value_columns, Index(1), count, value_columns);
+  for (Index t = 0; t < d * lanes; t += width) store(tile.dq + t, zero<T>());
+}
+
+/// dq = scale · the sums of a tile, or added.
+template <class T>
+HEED_NOINLINE void store_gradient_tile(const GradientTile<T>& tile, const BackwardProblem<T>& p,
+                                       const Place& place, const TileRows& rows) {
+  constexpr int width = Pack<T>::width;
+  const Operand<T> dq = p.dq.at(place.query_begin + rows.begin, place.head * tile.d);
+  alignas(64) T factor[width];
+  store(factor, broadcast(p.scale));
+  for (int v = 0; v < rows.packs; ++v) {
+    const Index l = v * width, left = rows.end - rows.begin - l;
+    const int count = static_cast<int>(left < width ? left : width);
+    T* to = dq.data + l * dq.row;
+    if (p.accumulate)
+      lanes_to_rows<true>(tile.dq + l, Index(tile_lanes<T>), factor, count, tile.d, to, dq.row, dq.column);
+    else
+      lanes_to_rows(tile.dq + l, Index(tile_lanes<T>), factor, count, tile.d, to, dq.row, dq.column);
+  }
+}
+
+/// Where the gradients of one key head are added up: in the caller's matrix where its rows hold whole packs
+/// close together, else in scratch.
+template <class T>
+bool adds_in_place(const Operand<T>& gradient, Index columns) {
+  return gradient.column == 1 && columns % Pack<T>::width == 0 &&
+         !lie_apart(Operand<const T>{gradient.data, gradient.row, gradient.column}, columns);
+}
+
+template <class T>
+HEED_NOINLINE void clear_rows(T* data, Index row, Index column, Index rows, Index columns) {
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < columns; ++c) data[r * row + c * column] = T(0);
+}
+
+template <class T>
+HEED_NOINLINE void put_rows(const T* from, Index from_row, const Operand<T>& to, Index rows, Index columns,
+                            bool add) {
+  for (Index r = 0; r < rows; ++r) {
+    T* row = to.data + r * to.row;
+    for (Index c = 0; c < columns; ++c) {
+      T& x = row[c * to.column];
+      x = add ? x + from[r * from_row + c] : from[r * from_row + c];
+    }
+  }
+}
+
+template <class T>
+Index backward_group(const BackwardProblem<T>& p) {
+  const Index tiles = (p.shape.queries + tile_lanes<T> - 1) / tile_lanes<T>;
+  return tiles < tiles_per_group ? (tiles < 1 ? 1 : tiles) : tiles_per_group;
+}
+
+/// Which of a key head's matrices need room in scratch.
+template <class T>
+struct BackwardScratch {
+  Index k, v, dk, dv, tiles;  // numbers
+
+  explicit BackwardScratch(const BackwardProblem<T>& p) {
+    const Shape& s = p.shape;
+    k = p.k.column == 1 && !lie_apart(p.k, s.d) ? 0 : s.longest * s.d;
+    v = p.v.column == 1 && !lie_apart(p.v, s.d_v) ? 0 : s.longest * s.d_v;
+    dk = adds_in_place(p.dk, s.d) ? 0 : s.longest * whole_packs<T>(s.d);
+    dv = adds_in_place(p.dv, s.d_v) ? 0 : s.longest * whole_packs<T>(s.d_v);
+    tiles = backward_group(p) * GradientTile<T>::size(s.d, s.d_v) + GradientBlocks<T>::size;
+  }
+  Index bytes() const {
+    return (k + v + dk + dv + tiles) * static_cast<Index>(sizeof(T));
+  }
+};
+
+/// All query heads of one key head.
+template <class T, class Spec>
+HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, Index sequence, Index key_head,
+                                 T* scratch) {
+  using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
+  const Shape& shape = p.shape;
+  const Index group = shape.heads / shape.key_heads, d = shape.d, d_v = shape.d_v;
+  const Place keys_place = shape.place(sequence, key_head * group);
+  const BackwardScratch<T> room(p);
+  const Index tile_size = GradientTile<T>::size(d, d_v), tiles = backward_group(p);
+  const GradientBlocks<T> blocks(scratch + tiles * tile_size);
+  T* memory = scratch + room.tiles;
+
+  const Operand<const T> k = p.k.at(keys_place.key_begin, key_head * d),
+                         v = p.v.at(keys_place.key_begin, key_head * d_v);
+  const Operand<T> dk = p.dk.at(keys_place.key_begin, key_head * d),
+                   dv = p.dv.at(keys_place.key_begin, key_head * d_v);
+  GradientKeys<T> keys{{k.data, k.row, 1, v.data, v.row, 1, keys_place.keys}, dk.data, dk.row, dv.data, dv.row};
+  if (room.k > 0) {
+    gather_rows(k.data, k.row, k.column, keys_place.keys, d, memory, d);
+    keys.in.k = memory;
+    keys.in.k_row = d;
+    memory += room.k;
+  }
+  if (room.v > 0) {
+    gather_rows(v.data, v.row, v.column, keys_place.keys, d_v, memory, d_v);
+    keys.in.v = memory;
+    keys.in.v_row = d_v;
+    memory += room.v;
+  }
+  if (room.dk > 0) {
+    keys.dk = memory;
+    keys.dk_row = whole_packs<T>(d);
+    memory += room.dk;
+  }
+  if (room.dv > 0) {
+    keys.dv = memory;
+    keys.dv_row = whole_packs<T>(d_v);
+  }
+  if (room.dk > 0 || !p.accumulate)
+    clear_rows(keys.dk, keys.dk_row, Index(1), keys_place.keys, room.dk > 0 ? keys.dk_row : d);
+  if (room.dv > 0 || !p.accumulate)
+    clear_rows(keys.dv, keys.dv_row, Index(1), keys_place.keys, room.dv > 0 ? keys.dv_row : d_v);
+
+  for (Index head = key_head * group; head < (key_head + 1) * group; ++head) {
+    const Place place = shape.place(sequence, head);
+    const Rules rules = spec.template bind<T>(place);
+    const auto bias = bias_gradient_of(spec, place);
+    using Work = BackwardWork<T, Rules, std::remove_cvref_t<decltype(bias)>>;
+    const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
+    for (Index first_tile = 0;; first_tile += tiles) {
+      TileRows rows[tiles_per_group];
+      int count = 0;
+      for (; count < tiles; ++count) {
+        rows[count] = tile_of_sequence<T>(place.queries, first_tile + count);
+        if (rows[count].packs == 0) break;
+        load_gradient_tile(GradientTile<T>(scratch + count * tile_size, d, d_v), p, place, rows[count], factor);
+      }
+      if (count == 0) break;
+      for (Index from = 0; from < place.keys;) {
+        const KeyRange some = rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
+        if (some.empty()) break;
+        from = some.begin + shared_block<Rules>(some.size());
+        const GradientKeys<T> block = keys.from(some.begin, from - some.begin);
+        for (int g = 0; g < count; ++g) {
+          const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
+          const Work work{tile, blocks, rows[g], rules, block, some.begin, bias};
+          TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
+        }
+      }
+      for (int g = 0; g < count; ++g)
+        store_gradient_tile(GradientTile<T>(scratch + g * tile_size, d, d_v), p, place, rows[g]);
+      if (count < tiles) break;
+    }
+  }
+  if (room.dk > 0) put_rows(keys.dk, keys.dk_row, dk, keys_place.keys, d, p.accumulate);
+  if (room.dv > 0) put_rows(keys.dv, keys.dv_row, dv, keys_place.keys, d_v, p.accumulate);
+}
+
+/// Task t: one key head of one sequence, or as many as share a bias's gradient.
+template <class T, class Spec>
+HEED_NOINLINE void backward_task(const BackwardProblem<T>& p, const Spec& spec, Index t, T* scratch) {
+  const Index heads = p.shape.key_heads, all = p.shape.sequences * heads;
+  const Index together = p.all_together ? all : p.heads_together ? heads : 1;
+  for (Index n = t * together; n < (t + 1) * together; ++n)
+    backward_head(p, spec, n / heads, n % heads, scratch);
+}
+
+template <class T>
+HEED_NOINLINE Index backward_tasks(const BackwardProblem<T>& p) {
+  return p.all_together ? 1 : p.heads_together ? p.shape.sequences : p.shape.sequences * p.shape.key_heads;
+}
+
+template <class T>
+HEED_NOINLINE std::size_t backward_bytes(const BackwardProblem<T>& p) {
+  return (static_cast<std::size_t>(BackwardScratch<T>(p).bytes()) + 63) / 64 * 64;
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+// One tile of queries in the backward pass: the weights of a block of keys are computed again from the
+// log-sum-exp, and from them the block's share of dq, dk and dv. Five products a block, by the register tile:
+//
+//     P = exp(K Qᵀ - lse)      dS = P ∘ (V dOᵀ - D)      dV += P dO      dK += dS Q      dQᵀ += Kᵀ dS
+//
+// with queries in lanes for P, dS and dQᵀ, and D = rowsum(dO ∘ O) less the gradient of the log-sum-exp.
+
+/// Columns of rows that vectors run over are filled up with zeros to whole packs.
+template <class T>
+HEED_INLINE Index whole_packs(Index columns) {
+  return (columns + Pack<T>::width - 1) / Pack<T>::width * Pack<T>::width;
+}
+
+/// The state of a tile. Lane arrays are [row][query lane], row arrays [query][column].
+template <class T>
+struct GradientTile {
+  T* query;       // [d][lanes], times scale (and log2 e unless scores are edited in natural units)
+  T* gradient;    // [d_v][lanes], of the output
+  T* dq;          // [d][lanes], without the scale
+  T* query_rows;  // [lanes][d, whole packs], times scale
+  T* out_rows;    // [lanes][d_v, whole packs], gradient of the output
+  T* minus_lse;   // [lanes], in base 2; -inf for a query that sees nothing, so that its weights are 0
+  T* minus_d;     // [lanes]
+  bool* finite;   // are all numbers of this tile finite?
+  Index d, d_v;
+
+  static Index size(Index d, Index d_v) {
+    return (2 * d + d_v + whole_packs<T>(d) + whole_packs<T>(d_v) + 3) * tile_lanes<T>;
+  }
+
+  GradientTile(T* memory, Index columns, Index value_columns) : d(columns), d_v(value_columns) {
+    constexpr Index lanes = tile_lanes<T>;
+    query = memory;
+    gradient = query + d * lanes;
+    dq = gradient + d_v * lanes;
+    query_rows = dq + d * lanes;
+    out_rows = query_rows + whole_packs<T>(d) * lanes;
+    minus_lse = out_rows + whole_packs<T>(d_v) * lanes;
+    minus_d = minus_lse + lanes;
+    finite = reinterpret_cast<bool*>(minus_d + lanes);
+  }
+};
+
+/// What the tiles of one worker share: the arrays of the block at hand, [key][lanes].
+template <class T>
+struct GradientBlocks {
+  T* weights;  // P
+  T* ds;       // gradients of the scores
+  T* seen;     // final scores, -inf where a pair is invisible
+  T* through;  // where terms change scores: derivative of what biases are added to by the scaled score
+  T* after;    // and of the final score by the sum with the biases
+
+  static constexpr Index size = 5 * block_keys * tile_lanes<T>;
+  explicit GradientBlocks(T* memory) : weights(memory) {
+    ds = weights + block_keys * tile_lanes<T>;
+    seen = ds + block_keys * tile_lanes<T>;
+    through = seen + block_keys * tile_lanes<T>;
+    after = through + block_keys * tile_lanes<T>;
+  }
+};
+
+/// Keys, values and where their gradients are added up.
+template <class T>
+struct GradientKeys {
+  KeyBlock<T> in;
+  T* dk;
+  Index dk_row;
+  T* dv;
+  Index dv_row;
+
+  GradientKeys from(Index j, Index count) const {
+    return {in.from(j, count), dk + j * dk_row, dk_row, dv + j * dv_row, dv_row};
+  }
+};
+
+/// weights[row + c] = 2^(K Qᵀ - lse) for one register tile of keys.
+template <int rows, int packs, class T>
+HEED_NOINLINE void weights_again(const GradientTile<T>& tile, int lane, const T* k, Index k_row, T* out) {
+  constexpr Index lanes = tile_lanes<T>;
+  constexpr int width = Pack<T>::width;
+  Pack<T> acc[rows][packs];
+#pragma GCC unroll 4
+  for (int v = 0; v < packs; ++v) {
+    const Pack<T> start = load(tile.minus_lse + lane + v * width);
+#pragma GCC unroll 16
+    for (int c = 0; c < rows; ++c) acc[c][v] = start;
+  }
+  multiply_onto(acc, k, k_row, Index(1), tile.query + lane, lanes, tile.d);
+#pragma GCC unroll 16
+  for (int c = 0; c < rows; ++c)
+#pragma GCC unroll 4
+    for (int v = 0; v < packs; ++v) store(out + c * lanes + v * width, exp2(acc[c][v]));
+}
+
+/// ds = weights ∘ (V dOᵀ - D) for one register tile of keys.
+template <int rows, int packs, class T>
+HEED_NOINLINE void score_gradients(const GradientTile<T>& tile, int lane, const T* v_data, Index v_row,
+                                   const T* weights, T* out) {
+  constexpr Index lanes = tile_lanes<T>;
+  constexpr int width = Pack<T>::width;
+  Pack<T> acc[rows][packs];
+#pragma GCC unroll 4
+  for (int v = 0; v < packs; ++v) {
+    const Pack<T> start = load(tile.minus_d + lane + v * width);
+#pragma GCC unroll 16
+    for (int c = 0; c < rows; ++c) acc[c][v] = start;
+  }
+  multiply_onto(acc, v_data, v_row, Index(1), tile.gradient + lane, lanes, tile.d_v);
+#pragma GCC unroll 16
+  for (int c = 0; c < rows; ++c)
+#pragma GCC unroll 4
+    for (int v = 0; v < packs; ++v)
+      store(out + c * lanes + v * width, load(weights + c * lanes + v * width) * acc[c][v]);
+}
+
+template <int packs, class T>
+HEED_NOINLINE void weigh_again(const GradientTile<T>& tile, int lane, const KeyBlock<T>& block, T* weights) {
+  by_register_tiles<packs>(block.keys, [&](auto rows, Index c) {
+    weights_again<rows, packs>(tile, lane, block.k + c * block.k_row, block.k_row,
+                               weights + c * tile_lanes<T> + lane);
+  });
+}
+
+template <int packs, class T>
+HEED_NOINLINE void differentiate_scores(const GradientTile<T>& tile, int lane, const KeyBlock<T>& block,
+                                        const T* weights, T* ds) {
+  by_register_tiles<packs>(block.keys, [&](auto rows, Index c) {
+    const Index at = c * tile_lanes<T> + lane;
+    score_gradients<rows, packs>(tile, lane, block.v + c * block.v_row, block.v_row, weights + at, ds + at);
+  });
+}
+
+/// out[r][c] += Σ_t a(r, t) · b[t][c] over whole packs of columns.
+template <class T>
+HEED_NOINLINE void add_rows(Index rows, const T* a, Index a_row, const T* b, Index b_row, Index n,
+                            Index columns, T* out, Index out_row) {
+  constexpr int width = Pack<T>::width;
+  Index c = 0;
+  if constexpr (tile_packs >= 4)
+    for (; c + 4 * width <= columns; c += 4 * width)
+      product_rows<4, true>(rows, a, a_row, Index(1), b + c, b_row, n, out + c, out_row);
+  for (; c + 2 * width <= columns; c += 2 * width)
+    product_rows<2, true>(rows, a, a_row, Index(1), b + c, b_row, n, out + c, out_row);
+  for (; c + width <= columns; c += width)
+    product_rows<1, true>(rows, a, a_row, Index(1), b + c, b_row, n, out + c, out_row);
+}
+
+/// dV += P dO, dK += dS Q, dQᵀ += Kᵀ dS, from `queries` queries in the lanes from `lane` on.
+template <int packs, class T>
+HEED_NOINLINE void add_gradients(const GradientTile<T>& tile, int lane, Index queries,
+                                 const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
+  constexpr Index lanes = tile_lanes<T>;
+  const Index columns = whole_packs<T>(tile.d), value_columns = whole_packs<T>(tile.d_v);
+  const KeyBlock<T>& block = keys.in;
+  add_rows(block.keys, blocks.weights + lane, lanes, tile.out_rows + lane * value_columns, value_columns,
+           queries, value_columns, keys.dv, keys.dv_row);
+  add_rows(block.keys, blocks.ds + lane, lanes, tile.query_rows + lane * columns, columns, queries, columns,
+           keys.dk, keys.dk_row);
+  product_rows<packs, true>(tile.d, block.k, Index(1), block.k_row, blocks.ds + lane, lanes, block.keys,
+                            tile.dq + lane, lanes);
+}
+
+/// The same over visible pairs only, for blocks in which something is not finite.
+template <class T>
+HEED_NOINLINE void add_visible_gradients(const GradientTile<T>& tile, int lane, Index queries,
+                                         const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  const Index columns = whole_packs<T>(tile.d), value_columns = whole_packs<T>(tile.d_v);
+  for (Index j = 0; j < keys.in.keys; ++j)
+    for (Index l = lane; l < lane + queries; ++l) {
+      const Index at = j * tile_lanes<T> + l;
+      if (blocks.seen[at] == hidden) continue;
+      for (Index c = 0; c < tile.d_v; ++c)
+        keys.dv[j * keys.dv_row + c] += blocks.weights[at] * tile.out_rows[l * value_columns + c];
+      for (Index c = 0; c < tile.d; ++c) {
+        keys.dk[j * keys.dk_row + c] += blocks.ds[at] * tile.query_rows[l * columns + c];
+        tile.dq[c * tile_lanes<T> + l] += blocks.ds[at] * keys.in.k[j * keys.in.k_row + c];
+      }
+    }
+}

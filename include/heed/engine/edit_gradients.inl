@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// Score terms and masks in the backward pass: final scores as in edit_scores.inl, and their derivatives, from
+// the same functions run on dual numbers; the gradient of a bias.
+
+/// Final scores in base 2 of one pack, in place of the scaled ones, and the derivatives of the terms; 0 where
+/// a pair is invisible. Arrays are [key][lanes], at the pack's lane.
+template <class T, class Rules>
+HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memory, T* scores, T* through,
+                                                      T* after, Index keys, Position i, Position j,
+                                                      int queries, bool full) {
+  constexpr int width = Pack<T>::width;
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  const Rules rules = rules_in_memory;
+  for (Index t = 0; t < keys; ++t, ++j) {
+    const Index at = t * tile_lanes<T>;
+    T in[width], out[width], first[width], second[width];
+    for (int l = 0; l < width; ++l) in[l] = scores[at + l];
+    std::int32_t seen[width];
+    std::int32_t all = 1;
+    if (queries == width) {
+      for (int l = 0; l < width; ++l) seen[l] = full || rules.visible(i + l, j) ? 1 : 0;
+    } else {
+      for (int l = 0; l < width; ++l) seen[l] = l < queries && (full || rules.visible(i + l, j)) ? 1 : 0;
+    }
+    for (int l = 0; l < width; ++l) all &= seen[l];
+    const auto differentiate = [&](int l) {
+      const dual<T> a = rules.score_through_bias(dual<T>(in[l], T(1)), i + l, j);
+      const dual<T> b = rules.score_after_bias(dual<T>(a.value, T(1)), i + l, j);
+      const bool lives = b.value != hidden;
+      out[l] = b.value * log2_e<T>;
+      first[l] = lives ? a.tangent[0] : T(0);
+      second[l] = lives ? b.tangent[0] : T(0);
+    };
+    if (all != 0) {
+      for (int l = 0; l < width; ++l) differentiate(l);
+    } else {
+      for (int l = 0; l < width; ++l) {
+        out[l] = hidden;
+        first[l] = second[l] = T(0);
+        if (seen[l] != 0) differentiate(l);
+      }
+    }
+    for (int l = 0; l < width; ++l) {
+      scores[at + l] = out[l];
+      through[at + l] = first[l];
+      after[at + l] = second[l];
+    }
+  }
+}
+
+/// weights = 2^(scores - lse), exactly 0 where a score is -inf.
+template <int packs, class T>
+HEED_NOINLINE void weigh_scores(const GradientTile<T>& tile, int lane, Index keys, const T* scores,
+                                T* weights) {
+  for (int v = 0; v < packs; ++v) {
+    const int at = lane + v * Pack<T>::width;
+    const Pack<T> minus_lse = load(tile.minus_lse + at);
+    for (Index t = 0; t < keys; ++t)
+      store(weights + t * tile_lanes<T> + at, exp2(load(scores + t * tile_lanes<T> + at) + minus_lse));
+  }
+}
+
+/// Sets to 0 what NaN elsewhere has made of invisible pairs.
+template <class T>
+HEED_NOINLINE void clear_hidden(const GradientBlocks<T>& blocks, Index keys) {
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  for (Index t = 0; t < keys * tile_lanes<T>; ++t)
+    if (blocks.seen[t] == hidden) blocks.weights[t] = blocks.ds[t] = T(0);
+}
+
+/// a[key][lane] *= b[key][lane].
+template <int packs, class T>
+HEED_NOINLINE void multiply_block(T* a, const T* b, int lane, Index keys) {
+  for (Index t = 0; t < keys; ++t)
+    for (int v = 0; v < packs; ++v) {
+      const Index at = t * tile_lanes<T> + lane + v * Pack<T>::width;
+      store(a + at, load(a + at) * load(b + at));
+    }
+}
+
+/// Adds the gradients of the scores to a bias's gradient, summed over the axes along which it is broadcast.
+template <class T, class B>
+HEED_NOINLINE void add_bias_gradient(const PairGradient<B>& db, const T* ds, Index queries, Index keys,
+                                     Index i, Index j) {
+  if (db.column != 0) {
+    for (Index t = 0; t < keys; ++t) {
+      B* to = db.data + (j + t) * db.column + i * db.row;
+      const T* from = ds + t * tile_lanes<T>;
+      if (db.row == 0) {
+        T total = T(0);
+        for (Index l = 0; l < queries; ++l) total += from[l];
+        *to += static_cast<B>(total);
+      } else {
+        for (Index l = 0; l < queries; ++l) to[l * db.row] += static_cast<B>(from[l]);
+      }
+    }
+    return;
+  }
+  for (Index l = 0; l < queries; ++l) {
+    T total = T(0);
+    for (Index t = 0; t < keys; ++t) total += ds[t * tile_lanes<T> + l];
+    db.data[(i + l) * db.row] += static_cast<B>(total);
+  }
+}

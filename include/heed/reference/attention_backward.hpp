@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// The gradient in plain loops, for every scalar that the engine does not know, and as the oracle of the tests.
+/// Read this to learn how the backward pass of attention works.
+#ifndef HEED_REFERENCE_ATTENTION_BACKWARD_HPP
+#define HEED_REFERENCE_ATTENTION_BACKWARD_HPP
+
+#include <vector>
+
+#include <heed/config.hpp>
+#include <heed/dual.hpp>
+#include <heed/reference/attention.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+/// Sums in Wide of one head's gradients, rows × columns.
+template <class Wide>
+class GradientSums {
+ public:
+  GradientSums(Index rows, Index columns)
+      : columns_(columns), sums_(static_cast<std::size_t>(rows * columns), Wide(0)) {}
+  Wide& operator()(Index r, Index c) { return sums_[static_cast<std::size_t>(r * columns_ + c)]; }
+
+ private:
+  Index columns_;
+  std::vector<Wide> sums_;
+};
+
+/// to = sums, or to += sums, beginning at (row, column).
+template <bool add, class Wide, class To>
+void put_sums(GradientSums<Wide>& sums, To& to, Index row, Index column, Index rows, Index columns) {
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < columns; ++c) {
+      auto& x = to(row + r, column + c);
+      using Scalar = std::remove_cvref_t<decltype(x)>;
+      if constexpr (add)
+        x = static_cast<Scalar>(Wide(static_cast<Wide>(x) + sums(r, c)));
+      else
+        x = static_cast<Scalar>(sums(r, c));
+    }
+}
+
+/// dq, dk, dv = the gradients, or are added to (`add`), for a whole problem; add_bias(place, i, j, ds) gets the
+/// gradient of every visible pair's sum of score and biases. dlse, the gradient of the log-sum-exp, may be
+/// null. Weights and output are computed afresh in Wide, so that neither the output nor what a forward pass
+/// saved is asked for. Cost: O(N·M·(3 d + 2 d_v)) a head; memory: one row of scores, and one head's gradients
+/// of keys and values.
+template <bool add, class Wide, class Spec, class Dout, class Q, class K, class V, class Dlse, class DQ, class DK,
+          class DV, class AddBias>
+void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, const Q& q, const K& k,
+                        const V& v, const Dlse* dlse, DQ& dq, DK& dk, DV& dv, const AddBias& add_bias) {
+  const Wide scale = spec.template scale<Wide>(shape.d);
+  const Index group = shape.heads / shape.key_heads, d = shape.d, d_v = shape.d_v;
+  std::vector<Weight<Wide>> row;
+  std::vector<Wide> dp;
+
+  for (Index sequence = 0; sequence < shape.sequences; ++sequence) {
+    for (Index key_head = 0; key_head < shape.key_heads; ++key_head) {
+      const Place keys = shape.place(sequence, key_head * group);
+      GradientSums<Wide> dk_sums(keys.keys, d), dv_sums(keys.keys, d_v);
+
+      for (Index head = key_head * group; head < (key_head + 1) * group; ++head) {
+        const Place place = shape.place(sequence, head);
+        const auto rules = spec.template bind<Wide>(place);
+        GradientSums<Wide> dq_sums(place.queries, d);
+
+        for (Index i = 0; i < place.queries; ++i) {
+          const Index token = place.query_begin + i;
+          score_row(rules, shape, place, scale, i, q, k, row);
+          softmax_row(row);
+
+          // dP = dO Vᵀ, and D = Σ_j P dP = dO · O
+          dp.assign(row.size(), Wide(0));
+          Wide mean(0);
+          for (std::size_t n = 0; n < row.size(); ++n) {
+            const Index key = place.key_begin + row[n].key;
+            for (Index c = 0; c < d_v; ++c)
+              dp[n] += Wide(static_cast<Wide>(dout(token, head * d_v + c)) *
+                            static_cast<Wide>(v(key, key_head * d_v + c)));
+            mean += Wide(row[n].value * dp[n]);
+          }
+          if (dlse != nullptr) mean -= static_cast<Wide>((*dlse)(token, head));
+
+          for (std::size_t n = 0; n < row.size(); ++n) {
+            const Position j = row[n].key;
+            const Index key = place.key_begin + j;
+            for (Index c = 0; c < d_v; ++c)
+              dv_sums(j, c) += Wide(row[n].value * static_cast<Wide>(dout(token, head * d_v + c)));
+            Wide ds = Wide(row[n].value * Wide(dp[n] - mean));
+            if constexpr (Spec::has_terms) {
+              // Back through the terms, by running them on dual numbers.
+              Wide dot(0);
+              for (Index c = 0; c < d; ++c)
+                dot += Wide(static_cast<Wide>(q(token, head * d + c)) * static_cast<Wide>(k(key, key_head * d + c)));
+              const auto position = static_cast<Position>(i);
+              const dual<Wide> sum = rules.score_through_bias(dual<Wide>(Wide(scale * dot), Wide(1)), position, j);
+              const dual<Wide> final = rules.score_after_bias(dual<Wide>(sum.value, Wide(1)), position, j);
+              ds = Wide(ds * final.tangent[0]);
+              add_bias(place, static_cast<Index>(i), static_cast<Index>(j), ds);
+              ds = Wide(ds * sum.tangent[0]);
+            } else {
+              add_bias(place, static_cast<Index>(i), static_cast<Index>(j), ds);
+            }
+            ds = Wide(scale * ds);
+            for (Index c = 0; c < d; ++c) {
+              dq_sums(i, c) += Wide(ds * static_cast<Wide>(k(key, key_head * d + c)));
+              dk_sums(j, c) += Wide(ds * static_cast<Wide>(q(token, head * d + c)));
+            }
+          }
+        }
+        put_sums<add>(dq_sums, dq, place.query_begin, head * d, place.queries, d);
+      }
+      put_sums<add>(dk_sums, dk, keys.key_begin, key_head * d, keys.keys, d);
+      put_sums<add>(dv_sums, dv, keys.key_begin, key_head * d_v, keys.keys, d_v);
+    }
+  }
+}
+
+}  // namespace heed::inline HEED_ABI::detail
+
+#endif

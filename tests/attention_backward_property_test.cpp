@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: MIT
+// What must hold of gradients whatever the numbers are, and what attention_backward refuses.
+#include "allocation_counter.hpp"
+#include "gradient_oracle.hpp"
+
+#include <unsupported/Eigen/AutoDiff>
+#include <unsupported/Eigen/CXX11/ThreadPool>
+
+#include <heed/heed.hpp>
+
+namespace {
+
+using namespace heed_test;
+
+template <class A, class B>
+double distance(const A& a, const B& b) {
+  if (a.size() == 0) return 0;
+  return static_cast<double>((a - b).cwiseAbs().maxCoeff());
+}
+
+template <class T>
+struct Pass {
+  Matrix<T> q, k, v, dout, out;
+  heed::Saved<T> saved;
+
+  template <class... P>
+  Pass(Index n, Index m, Index d, Index d_v, Index heads, Index key_heads, const P&... policies) {
+    Dice dice(static_cast<std::uint64_t>(n * 1000 + m));
+    q = dice.matrix<T>(n, heads * d);
+    k = dice.matrix<T>(m, key_heads * d);
+    v = dice.matrix<T>(m, key_heads * d_v);
+    dout = dice.matrix<T>(n, heads * d_v);
+    out = heed::attention(q, k, v, heed::heads(heads, key_heads), policies..., heed::save(saved));
+  }
+  template <class... P>
+  auto gradients(const P&... policies) const {
+    return heed::attention_backward(dout, q, k, v, out, saved, policies...);
+  }
+};
+
+/// Every gradient by central differences of loss = Σ out ∘ dout + Σ lse ∘ dlse, in double on the engine.
+template <class... P>
+void check_differences(const char* name, Index n, Index m, Index heads, Index key_heads, const P&... policies) {
+  const Index d = 3, d_v = 2;
+  const auto spec = heed::spec(heed::heads(heads, key_heads), policies...);
+  Dice dice(11);
+  Matrix<double> q = dice.matrix<double>(n, heads * d), k = dice.matrix<double>(m, key_heads * d),
+                 v = dice.matrix<double>(m, key_heads * d_v);
+  const Matrix<double> dout = dice.matrix<double>(n, heads * d_v), dlse = dice.matrix<double>(n, heads);
+  const auto loss = [&] {
+    heed::Saved<double> saved;
+    const Matrix<double> out = heed::attention(q, k, v, spec, heed::save(saved));
+    double sum = out.cwiseProduct(dout).sum();
+    for (Index i = 0; i < n; ++i)
+      for (Index h = 0; h < heads; ++h)
+        if (std::isfinite(saved.lse(i, h))) sum += saved.lse(i, h) * dlse(i, h);
+    return sum;
+  };
+  heed::Saved<double> saved;
+  const Matrix<double> out = heed::attention(q, k, v, spec, heed::save(saved));
+  const auto [dq, dk, dv] = heed::attention_backward(dout, q, k, v, out, saved, spec, heed::lse_gradient(dlse));
+  const auto compare = [&](const char* which, Matrix<double>& x, const Matrix<double>& dx) {
+    for (Index i = 0; i < x.rows(); ++i)
+      for (Index j = 0; j < x.cols(); ++j) {
+        const double was = x(i, j), h = 1e-5;
+        x(i, j) = was + h;
+        const double above = loss();
+        x(i, j) = was - h;
+        const double below = loss();
+        x(i, j) = was;
+        EXPECT_NEAR(dx(i, j), (above - below) / (2 * h), 2e-8) << name << ": " << which << " " << i << ", " << j;
+      }
+  };
+  compare("dq", q, dq);
+  compare("dk", k, dk);
+  compare("dv", v, dv);
+}
+
+TEST(AttentionBackward, CentralDifferences) {
+  const Matrix<float> b = Dice(5).matrix<float>(7, 4 * 9), one_row = Dice(6).matrix<float>(1, 9);
+  check_differences("plain", 7, 9, 1, 1);
+  check_differences("grouped heads", 7, 9, 4, 2);
+  check_differences("causal", 9, 7, 2, 2, heed::causal());
+  check_differences("window, scale", 8, 8, 1, 1, heed::window(2, 1), heed::scale(0.4));
+  check_differences("softcap, alibi", 7, 9, 2, 1, heed::softcap(1.5), heed::alibi());
+  check_differences("bias", 7, 9, 4, 2, heed::bias(b), heed::mask_where([](auto i, auto j) { return (i + j) % 3 != 0; }));
+  check_differences("bias row, functor", 7, 9, 2, 2, heed::bias(one_row), heed::score_with([](auto s, auto i, auto j) {
+                      using S = decltype(s);
+                      return S(heed::tanh(s) + s * s / 10 - 0.1 * heed::log(heed::exp(s) + 2) +
+                               S(heed::abs(i - j)) / 20);
+                    }),
+                    heed::causal());
+  check_differences("sequences", 9, 12, 2, 1,
+                    heed::sequences(std::vector<Index>{0, 4, 4, 9}, std::vector<Index>{0, 5, 7, 12}), heed::causal());
+  check_differences("when", 5, 5, 1, 1, heed::when(true, heed::causal()), heed::when(false, heed::softcap(2.0)),
+                    heed::when(true, heed::softcap(3.0)));
+}
+
+/// The reference path, run on a scalar that differentiates itself, against the engine's gradients.
+TEST(AttentionBackward, AutomaticDifferentiation) {
+  using Scalar = Eigen::AutoDiffScalar<Eigen::VectorXd>;
+  const Index n = 4, m = 5, d = 3, d_v = 2, variables = n * d + m * d + m * d_v;
+  const Pass<double> x(n, m, d, d_v, 1, 1, heed::causal(), heed::softcap(2.0));
+  Index next = 0;
+  const auto seed = [&](const Matrix<double>& a) {
+    Matrix<Scalar> b(a.rows(), a.cols());
+    for (Index i = 0; i < a.rows(); ++i)
+      for (Index j = 0; j < a.cols(); ++j) b(i, j) = Scalar(a(i, j), static_cast<int>(variables), static_cast<int>(next++));
+    return b;
+  };
+  const Matrix<Scalar> q = seed(x.q), k = seed(x.k), v = seed(x.v);
+  const Matrix<Scalar> out = heed::attention(q, k, v, heed::causal(), heed::softcap(2.0));
+  Eigen::VectorXd want = Eigen::VectorXd::Zero(variables);
+  for (Index i = 0; i < n; ++i)
+    for (Index c = 0; c < d_v; ++c) want += x.dout(i, c) * out(i, c).derivatives();
+  const auto [dq, dk, dv] = x.gradients(heed::causal(), heed::softcap(2.0));
+  next = 0;
+  for (const Matrix<double>* g : {&dq, &dk, &dv})
+    for (Index i = 0; i < g->rows(); ++i)
+      for (Index j = 0; j < g->cols(); ++j) EXPECT_NEAR((*g)(i, j), want(next++), 1e-13);
+
+  // And its own backward pass differentiates itself once more: the second derivative, against differences of the first.
+  heed::Saved<Scalar> saved;
+  const Matrix<Scalar> dout = x.dout.cast<Scalar>();
+  const auto second = heed::attention_backward(dout, q, k, v, out, saved = [&] {
+    heed::Saved<Scalar> s;
+    heed::attention(q, k, v, heed::causal(), heed::softcap(2.0), heed::save(s));
+    return s;
+  }(), heed::causal(), heed::softcap(2.0));
+  Matrix<double> moved = x.q;
+  const double h = 1e-6;
+  moved(1, 0) += h;
+  heed::Saved<double> lse;
+  const Matrix<double> moved_out = heed::attention(moved, x.k, x.v, heed::causal(), heed::softcap(2.0), heed::save(lse));
+  const auto after = heed::attention_backward(x.dout, moved, x.k, x.v, moved_out, lse, heed::causal(), heed::softcap(2.0));
+  EXPECT_NEAR(second.dk(0, 1).derivatives()(d), (after.dk(0, 1) - dk(0, 1)) / h, 1e-5);
+  EXPECT_NEAR(second.dq(1, 2).derivatives()(d), (after.dq(1, 2) - dq(1, 2)) / h, 1e-5);
+}
+
+TEST(AttentionBackward, BiasGradientOfEveryShape) {
+  const Index n = 37, m = 70, heads = 4;
+  Dice dice(3);
+  const auto f = heed::score_with([](auto s, auto, auto) { return s * s / 4 + s; });
+  for (const auto& [rows, columns] : std::vector<std::pair<Index, Index>>{
+           {n, m}, {n, heads * m}, {1, m}, {1, heads * m}, {n, 1}, {1, 1}}) {
+    const Matrix<double> bias = dice.matrix<double>(rows, columns);
+    const auto spec = heed::spec(heed::heads(heads, 2), heed::bias(bias), heed::causal(), f, heed::softcap(3.0));
+    const Pass<double> x(n, m, 8, 5, heads, 2, heed::bias(bias), heed::causal(), f, heed::softcap(3.0));
+    Matrix<double> dq(n, x.q.cols()), dk(m, x.k.cols()), dv(m, x.v.cols());
+    RowMatrix<double> db = RowMatrix<double>::Constant(rows, columns, 7);
+    x.gradients(spec, heed::into(dq, dk, dv), heed::bias_gradient(db));
+    // In plain loops, a full matrix, summed.
+    const heed::Shape shape = heed::detail::make_shape(spec, n, x.q.cols(), m, x.k.cols(), m, x.v.cols());
+    Matrix<double> want = Matrix<double>::Zero(rows, columns), eq = dq, ek = dk, ev = dv;
+    const Matrix<double>* none = nullptr;
+    heed::detail::reference_backward<false, double>(
+        spec, shape, x.dout, x.q, x.k, x.v, none, eq, ek, ev,
+        [&](const heed::Place& place, Index i, Index j, double ds) {
+          want(rows == 1 ? 0 : i, columns == 1 ? 0 : columns == m ? j : place.head * m + j) += ds;
+        });
+    EXPECT_LT(distance(db, want), 1e-12) << rows << " x " << columns;
+    EXPECT_LT(distance(dq, eq), 1e-12) << rows << " x " << columns;
+    x.gradients(spec, heed::into(dq, dk, dv), heed::bias_gradient(db), heed::accumulate);
+    EXPECT_LT(distance(db, 2 * want), 1e-11) << rows << " x " << columns;
+  }
+}
+
+/// Sequences that share the gradient of a bias.
+TEST(AttentionBackward, BiasGradientOfSeveralSequences) {
+  const std::vector<Index> q_offsets = {0, 20, 33}, k_offsets = {0, 25, 65};
+  const Index longest = 40;
+  const Matrix<double> bias = Dice(4).matrix<double>(1, 2 * longest);
+  const auto spec = heed::spec(heed::heads(2), heed::sequences(q_offsets, k_offsets), heed::bias(bias));
+  const Pass<double> x(33, 65, 8, 5, 2, 2, heed::sequences(q_offsets, k_offsets), heed::bias(bias));
+  Matrix<double> dq(33, 16), dk(65, 16), dv(65, 10), db(1, 2 * longest), want = Matrix<double>::Zero(1, 2 * longest);
+  x.gradients(spec, heed::into(dq, dk, dv), heed::bias_gradient(db));
+  const heed::Shape shape = heed::detail::make_shape(spec, 33, 16, 65, 16, 65, 10);
+  const Matrix<double>* none = nullptr;
+  heed::detail::reference_backward<false, double>(
+      spec, shape, x.dout, x.q, x.k, x.v, none, dq, dk, dv,
+      [&](const heed::Place& place, Index, Index j, double ds) { want(0, place.head * longest + j) += ds; });
+  EXPECT_LT(distance(db, want), 1e-12);
+}
+
+TEST(AttentionBackward, BlocksOfOneMatrixAndAccumulate) {
+  for (const Index d : {16, 20, 64}) {
+    const Index n = 150;
+    Dice dice(static_cast<std::uint64_t>(d));
+    const RowMatrix<float> x = dice.matrix<float>(n, 3 * d), dout = dice.matrix<float>(n, d);
+    const auto q = x.leftCols(d), k = x.middleCols(d, d), v = x.rightCols(d);
+    heed::Saved<float> saved;
+    const Eigen::MatrixXf out = heed::attention(q, k, v, heed::causal(), heed::save(saved));
+    const auto [dq, dk, dv] = heed::attention_backward(dout, q, k, v, out, saved, heed::causal());
+    RowMatrix<float> dx = RowMatrix<float>::Constant(n, 3 * d, 5);
+    heed::attention_backward(dout, q, k, v, out, saved, heed::causal(),
+                             heed::into(dx.leftCols(d), dx.middleCols(d, d), dx.rightCols(d)));
+    RowMatrix<float> want(n, 3 * d);
+    want << dq, dk, dv;
+    EXPECT_LT(distance(dx, want), 1e-6);
+    heed::attention_backward(dout, q, k, v, out, saved, heed::causal(), heed::accumulate,
+                             heed::into(dx.leftCols(d), dx.middleCols(d, d), dx.rightCols(d)));
+    EXPECT_LT(distance(dx, 2 * want), 4e-6);
+  }
+}
+
+TEST(AttentionBackward, GroupedHeadsSumTheirQueryHeads) {
+  const Index n = 70, m = 90, d = 24, d_v = 20;
+  const Pass<float> x(n, m, d, d_v, 6, 2, heed::causal());
+  const auto [dq, dk, dv] = x.gradients(heed::heads(6, 2), heed::causal());
+  Eigen::MatrixXf keys(m, 6 * d), values(m, 6 * d_v);
+  for (Index h = 0; h < 6; ++h) {
+    keys.middleCols(h * d, d) = x.k.middleCols(h / 3 * d, d);
+    values.middleCols(h * d_v, d_v) = x.v.middleCols(h / 3 * d_v, d_v);
+  }
+  const auto apart = heed::attention_backward(x.dout, x.q, keys, values, x.out, x.saved, heed::heads(6), heed::causal());
+  EXPECT_LT(distance(dq, apart.dq), 1e-5);
+  Eigen::MatrixXf dk_sum = Eigen::MatrixXf::Zero(m, 2 * d), dv_sum = Eigen::MatrixXf::Zero(m, 2 * d_v);
+  for (Index h = 0; h < 6; ++h) {
+    dk_sum.middleCols(h / 3 * d, d) += apart.dk.middleCols(h * d, d);
+    dv_sum.middleCols(h / 3 * d_v, d_v) += apart.dv.middleCols(h * d_v, d_v);
+  }
+  EXPECT_LT(distance(dk, dk_sum), 2e-5);
+  EXPECT_LT(distance(dv, dv_sum), 2e-5);
+}
+
+/// NaN in keys, values, queries and gradients that no visible pair touches.
+TEST(AttentionBackward, NothingComesFromWhereNobodySees) {
+  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  const Index n = 100, m = 130, d = 16;
+  Dice dice(21);
+  RowMatrix<float> q = dice.matrix<float>(n, d), k = dice.matrix<float>(m, d), v = dice.matrix<float>(m, d),
+                   dout = dice.matrix<float>(n, d);
+  const auto mask = heed::mask_where([](auto i, auto j) { return i != 40 && j != 70 && i >= j - 60; });
+  const auto run = [&] {
+    heed::Saved<float> saved;
+    const RowMatrix<float> out = heed::attention(q, k, v, mask, heed::save(saved));
+    return heed::attention_backward(dout, q, k, v, out, saved, mask);
+  };
+  const auto clean = run();
+  EXPECT_TRUE(clean.dq.row(40).isZero(0.0f));
+  EXPECT_TRUE(clean.dk.row(70).isZero(0.0f));
+  EXPECT_TRUE(clean.dv.row(70).isZero(0.0f));
+  q.row(40).setConstant(nan);
+  dout.row(40).setConstant(inf);
+  k.row(70).setConstant(inf);
+  v.row(70).setConstant(nan);
+  const auto poisoned = run();
+  EXPECT_LT(distance(clean.dq, poisoned.dq), 1e-5);
+  EXPECT_LT(distance(clean.dk, poisoned.dk), 1e-5);
+  EXPECT_LT(distance(clean.dv, poisoned.dv), 1e-5);
+  EXPECT_TRUE(poisoned.dq.row(40).isZero(0.0f));
+  EXPECT_TRUE(poisoned.dk.row(70).isZero(0.0f));
+
+  // A value that queries 30 and later see (j = 90) reaches their dq, every key they see, and nothing before them.
+  v(90, 3) = nan;
+  const auto seen = run();
+  for (Index i = 0; i < n; ++i)
+    EXPECT_EQ(seen.dq.row(i).array().isNaN().any(), i >= 30 && i != 40) << "query " << i;
+  EXPECT_LT(distance(seen.dq.topRows(30), clean.dq.topRows(30)), 1e-5);
+  EXPECT_FALSE(seen.dv.array().isNaN().any());
+}
+
+TEST(AttentionBackward, BitsAreEqualForAnyNumberOfThreads) {
+  const Pass<float> x(300, 257, 20, 24, 6, 3, heed::window(90, 10));
+  const auto spec = heed::spec(heed::heads(6, 3), heed::window(90, 10));
+  const auto alone = x.gradients(spec, heed::on(heed::serial()));
+  for (int threads : {2, 3, 8}) {
+    Eigen::ThreadPool pool(threads);
+    const auto together = x.gradients(spec, heed::on(pool));
+    EXPECT_EQ(distance(alone.dq, together.dq), 0) << threads;
+    EXPECT_EQ(distance(alone.dk, together.dk), 0) << threads;
+    EXPECT_EQ(distance(alone.dv, together.dv), 0) << threads;
+  }
+}
+
+TEST(AttentionBackward, AllocatesNothingWithAWarmWorkspace) {
+  heed::Workspace workspace;
+  const Pass<float> x(150, 170, 40, 24, 4, 2, heed::causal());
+  Matrix<float> dq(150, 160), dk(170, 80), dv(170, 48);
+  const auto run = [&] {
+    x.gradients(heed::heads(4, 2), heed::causal(), heed::into(dq, dk, dv), heed::use(workspace), heed::on(heed::serial()));
+  };
+  run();
+  const AllocationCounter counter;
+  run();
+  EXPECT_EQ(counter.count(), 0);
+}
+
+TEST(AttentionBackward, RefusesWrongArguments) {
+  const Pass<float> x(10, 12, 8, 6, 1, 1);
+  const auto message = [](const auto& call) {
+    try {
+      call();
+    } catch (const std::invalid_argument& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  const auto says = [&](const std::string& text, const auto& call) {
+    EXPECT_NE(message(call).find(text), std::string::npos) << message(call);
+  };
+  Matrix<float> dq(10, 8), dk(12, 8), dv(12, 6), wide(10, 9);
+  heed::Saved<float> empty;
+  says("dout is 10 x 9, it must be 10 x 6",
+       [&] { heed::attention_backward(wide, x.q, x.k, x.v, x.out, x.saved); });
+  says("out is 10 x 9", [&] { heed::attention_backward(x.dout, x.q, x.k, x.v, wide, x.saved); });
+  says("saved.lse is 0 x 0", [&] { heed::attention_backward(x.dout, x.q, x.k, x.v, x.out, empty); });
+  says("dq is 12 x 8, q is 10 x 8", [&] { x.gradients(heed::into(dk, dk, dv)); });
+  says("dv is 12 x 8, v is 12 x 6", [&] { x.gradients(heed::into(dq, dk, dk)); });
+  says("bias_gradient has 9 columns", [&] { x.gradients(heed::into(dq, dk, dv), heed::bias_gradient(wide)); });
+  says("lse_gradient is 10 x 9, it must be 10 x 1", [&] { x.gradients(heed::lse_gradient(wide)); });
+  RowMatrix<float> both = RowMatrix<float>::Zero(12, 15);
+  says("dv shares elements with dk",
+       [&] { x.gradients(heed::into(dq, both.leftCols(8), both.middleCols(7, 6))); });
+  Matrix<float> k = x.k;
+  says("dk shares elements with k",
+       [&] { heed::attention_backward(x.dout, x.q, k, x.v, x.out, x.saved, heed::into(dq, k, dv)); });
+}
+
+TEST(AttentionBackward, EmptySizes) {
+  for (const auto& [n, m] : std::vector<std::pair<Index, Index>>{{0, 5}, {5, 0}, {0, 0}}) {
+    const Pass<float> x(n, m, 4, 3, 1, 1);
+    const auto [dq, dk, dv] = x.gradients();
+    EXPECT_TRUE(dq.isZero(0.0f) && dk.isZero(0.0f) && dv.isZero(0.0f));
+    EXPECT_EQ(dq.rows(), n);
+    EXPECT_EQ(dk.rows(), m);
+  }
+}
+
+}  // namespace
