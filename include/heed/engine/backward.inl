@@ -85,17 +85,18 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
   const Operand<const T> dout = p.dout.at(place.query_begin + rows.begin, place.head * d_v);
   const Operand<const T> lse = p.lse.at(place.query_begin + rows.begin, place.head);
   const Index count = rows.end - rows.begin;
+  gather_rows(q.data, q.row, q.column, count, d, tile.query_rows, columns);
+  gather_rows(dout.data, dout.row, dout.column, count, d_v, tile.out_rows, value_columns);
   for (int v = 0; v < rows.packs; ++v) {
     const Index l = v * width;
     const int here = static_cast<int>(count - l < width ? count - l : width);
-    rows_to_lanes(q.data + l * q.row, q.row, q.column, here, d, factor, tile.query + l, Index(lanes));
-    rows_to_lanes(dout.data + l * dout.row, dout.row, dout.column, here, d_v, T(1), tile.gradient + l,
+    rows_to_lanes(tile.query_rows + l * columns, columns, Index(1), here, d, factor, tile.query + l, Index(lanes));
+    rows_to_lanes(tile.out_rows + l * value_columns, value_columns, Index(1), here, d_v, T(1), tile.gradient + l,
                   Index(lanes));
   }
-  gather_rows(q.data, q.row, q.column, count, d, tile.query_rows, columns);
-  gather_rows(dout.data, dout.row, dout.column, count, d_v, tile.out_rows, value_columns);
   T probe = T(0);
   for (Index l = 0; l < count; ++l) {
+    if (out.column == 1 && l + 8 < count) prefetch_row(out.data + (l + 8) * out.row, d_v);
     T* query_row = tile.query_rows + l * columns;
     T* out_row = tile.out_rows + l * value_columns;
     for (Index c = d; c < columns; ++c) query_row[c] = T(0);
@@ -156,22 +157,24 @@ bool adds_in_place(const Operand<T>& gradient, Index columns) {
          !lie_apart(Operand<const T>{gradient.data, gradient.row, gradient.column}, columns);
 }
 
+/// data[r · row + c] = 0.
 template <class T>
-HEED_NOINLINE void clear_rows(T* data, Index row, Index column, Index rows, Index columns) {
+HEED_NOINLINE void clear_rows(T* data, Index row, Index rows, Index columns) {
+  if (row == columns) columns *= rows, rows = rows > 0 ? 1 : 0;
   for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c < columns; ++c) data[r * row + c * column] = T(0);
+    if (columns > 0) std::memset(data + r * row, 0, static_cast<std::size_t>(columns) * sizeof(T));
 }
 
-template <class T>
-HEED_NOINLINE void put_rows(const T* from, Index from_row, const Operand<T>& to, Index rows, Index columns,
-                            bool add) {
-  for (Index r = 0; r < rows; ++r) {
-    T* row = to.data + r * to.row;
-    for (Index c = 0; c < columns; ++c) {
-      T& x = row[c * to.column];
+/// Sums from scratch to where they belong, or added to what is there.
+template <bool add, class T>
+HEED_NOINLINE void put_rows(const T* from, Index from_row, const Operand<T>& to, Index rows, Index columns) {
+  if (to.column == 1) return copy_rows<add>(from, from_row, rows, columns, to.data, to.row);
+  // Column by column: that is how such a matrix lies in memory.
+  for (Index c = 0; c < columns; ++c)
+    for (Index r = 0; r < rows; ++r) {
+      T& x = to.data[r * to.row + c * to.column];
       x = add ? x + from[r * from_row + c] : from[r * from_row + c];
     }
-  }
 }
 
 template <class T>
@@ -238,9 +241,9 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
     keys.dv_row = whole_packs<T>(d_v);
   }
   if (room.dk > 0 || !p.accumulate)
-    clear_rows(keys.dk, keys.dk_row, Index(1), keys_place.keys, room.dk > 0 ? keys.dk_row : d);
+    clear_rows(keys.dk, keys.dk_row, keys_place.keys, room.dk > 0 ? keys.dk_row : d);
   if (room.dv > 0 || !p.accumulate)
-    clear_rows(keys.dv, keys.dv_row, Index(1), keys_place.keys, room.dv > 0 ? keys.dv_row : d_v);
+    clear_rows(keys.dv, keys.dv_row, keys_place.keys, room.dv > 0 ? keys.dv_row : d_v);
 
   for (Index head = key_head * group; head < (key_head + 1) * group; ++head) {
     const Place place = shape.place(sequence, head);
@@ -273,8 +276,14 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
       if (count < tiles) break;
     }
   }
-  if (room.dk > 0) put_rows(keys.dk, keys.dk_row, dk, keys_place.keys, d, p.accumulate);
-  if (room.dv > 0) put_rows(keys.dv, keys.dv_row, dv, keys_place.keys, d_v, p.accumulate);
+  const auto put = [&](const T* from, Index row, const Operand<T>& to, Index columns) {
+    if (p.accumulate)
+      put_rows<true>(from, row, to, keys_place.keys, columns);
+    else
+      put_rows<false>(from, row, to, keys_place.keys, columns);
+  };
+  if (room.dk > 0) put(keys.dk, keys.dk_row, dk, d);
+  if (room.dv > 0) put(keys.dv, keys.dv_row, dv, d_v);
 }
 
 /// Task t: one key head of one sequence, or as many as share a bias's gradient.

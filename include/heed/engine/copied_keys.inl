@@ -33,28 +33,37 @@ void plan_copies(const ForwardProblem<T>& p, Index span, ForwardPlan& plan) {
   plan.copied_keys = whole * row <= most_copied_bytes || whole < few ? whole : few;
 }
 
-/// dst[r · dst_row + c] = src[r][c].
-template <class T>
-HEED_NOINLINE void gather_rows(const T* src, Index row, Index column, Index rows, Index columns, T* dst,
-                               Index dst_row) {
-  Index r = 0;
-  if (column == 1) {
-    for (; r < rows; ++r) {
-      Index c = 0;
-      for (; c + Pack<T>::width <= columns; c += Pack<T>::width)
-        store(dst + r * dst_row + c, load(src + r * row + c));
-      for (; c < columns; ++c) dst[r * dst_row + c] = src[r * row + c];
+/// to[r · to_row + c] = from[r · from_row + c] for c < columns, or added. Rows further on are asked for
+/// meanwhile: they may lie in pages of their own, where no hardware looks ahead.
+template <bool add = false, class T>
+HEED_NOINLINE void copy_rows(const T* from, Index from_row, Index rows, Index columns, T* to, Index to_row) {
+  constexpr Index ahead = 12;
+  for (Index r = 0; r < rows; ++r, from += from_row, to += to_row) {
+    if (r + ahead < rows) {
+      if (from_row > columns) prefetch_row(from + ahead * from_row, columns);
+      if (to_row > columns) prefetch_row(to + ahead * to_row, columns);
     }
-    return;
+    Index c = 0;
+    for (; c + Pack<T>::width <= columns; c += Pack<T>::width)
+      store(to + c, add ? load(to + c) + load(from + c) : load(from + c));
+    for (; c < columns; ++c) to[c] = add ? to[c] + from[c] : from[c];
   }
+}
+
+/// to[r · to_row + c] = from[r][c], read through strides.
+template <class T>
+HEED_NOINLINE void gather_rows(const T* from, Index row, Index column, Index rows, Index columns, T* to,
+                               Index to_row) {
+  if (column == 1) return copy_rows(from, row, rows, columns, to, to_row);
+  Index r = 0;
   if (row == 1) {
     alignas(64) T one[Pack<T>::width];
     store(one, broadcast(T(1)));
     for (; r + Pack<T>::width <= rows; r += Pack<T>::width)
-      lanes_to_rows(src + r, column, one, Pack<T>::width, columns, dst + r * dst_row, dst_row, Index(1));
+      lanes_to_rows(from + r, column, one, Pack<T>::width, columns, to + r * to_row, to_row, Index(1));
   }
   for (; r < rows; ++r)
-    for (Index c = 0; c < columns; ++c) dst[r * dst_row + c] = src[r * row + c * column];
+    for (Index c = 0; c < columns; ++c) to[r * to_row + c] = from[r * row + c * column];
 }
 
 /// A ring of copies of one head: key j lies at j mod capacity.
