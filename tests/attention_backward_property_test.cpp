@@ -92,6 +92,7 @@ TEST(AttentionBackward, CentralDifferences) {
                     heed::causal());
   check_differences("sequences", 9, 12, 2, 1,
                     heed::sequences(std::vector<Index>{0, 4, 4, 9}, std::vector<Index>{0, 5, 7, 12}), heed::causal());
+  check_differences("sink", 7, 9, 2, 1, heed::sink({0.3, -2.0}), heed::causal());
   check_differences("when", 5, 5, 1, 1, heed::when(true, heed::causal()), heed::when(false, heed::softcap(2.0)),
                     heed::when(true, heed::softcap(3.0)));
 }
@@ -163,6 +164,44 @@ TEST(AttentionBackward, BiasGradientOfEveryShape) {
     x.gradients(spec, heed::into(dq, dk, dv), heed::bias_gradient(db), heed::accumulate);
     EXPECT_LT(distance(db, 2 * want), 1e-11) << rows << " x " << columns;
   }
+}
+
+TEST(AttentionBackward, SinkGradient) {
+  const std::vector<Index> q_offsets = {0, 30, 30, 77}, k_offsets = {0, 10, 20, 90};
+  const auto sequences = heed::sequences(q_offsets, k_offsets);
+  const std::vector<double> sinks = {0.5, -1.0, 2.0, 0.0};
+  const auto spec = heed::spec(heed::heads(4, 2), sequences, heed::causal(), heed::sink(sinks));
+  const Pass<double> x(77, 90, 8, 5, 4, 2, sequences, heed::causal(), heed::sink(sinks));
+  const Matrix<double> dlse = Dice(8).matrix<double>(77, 4);
+  Matrix<double> dq(77, 32), dk(90, 16), dv(90, 10);
+  Eigen::VectorXd ds = Eigen::VectorXd::Constant(4, 9), more = Eigen::VectorXd::Zero(1);
+  x.gradients(spec, heed::into(dq, dk, dv), heed::sink_gradient(ds), heed::lse_gradient(dlse));
+  x.gradients(spec, heed::into(dq, dk, dv), heed::sink_gradient(more), heed::lse_gradient(dlse));
+  EXPECT_NEAR(more(0), ds.sum(), 1e-12);
+  const auto loss = [&](const std::vector<double>& s) {
+    heed::Saved<double> saved;
+    const Matrix<double> out =
+        heed::attention(x.q, x.k, x.v, heed::heads(4, 2), sequences, heed::causal(), heed::sink(s), heed::save(saved));
+    return out.cwiseProduct(x.dout).sum() + saved.lse.cwiseProduct(dlse).sum();
+  };
+  for (std::size_t h = 0; h < 4; ++h) {
+    std::vector<double> above = sinks, below = sinks;
+    above[h] += 1e-5;
+    below[h] -= 1e-5;
+    EXPECT_NEAR(ds(static_cast<Index>(h)), (loss(above) - loss(below)) / 2e-5, 1e-7) << "head " << h;
+  }
+  // The same on the plain loops of other scalars.
+  using Wide = Matrix<long double>;
+  const Wide q = x.q.cast<long double>(), k = x.k.cast<long double>(), v = x.v.cast<long double>(),
+             dout = x.dout.cast<long double>(), wide_dlse = dlse.cast<long double>();
+  heed::Saved<long double> saved;
+  const Wide out = heed::attention(q, k, v, spec, heed::save(saved));
+  Wide wq(77, 32), wk(90, 16), wv(90, 10);
+  Eigen::Matrix<long double, Eigen::Dynamic, 1> ws(4);
+  heed::attention_backward(dout, q, k, v, out, saved, spec, heed::into(wq, wk, wv), heed::sink_gradient(ws),
+                           heed::lse_gradient(wide_dlse));
+  EXPECT_LT(distance(ds, ws.cast<double>()), 1e-12);
+  EXPECT_LT(distance(dq, wq.cast<double>()), 1e-12);
 }
 
 /// Sequences that share the gradient of a bias.
@@ -308,6 +347,9 @@ TEST(AttentionBackward, RefusesWrongArguments) {
   says("dq is 12 x 8, q is 10 x 8", [&] { x.gradients(heed::into(dk, dk, dv)); });
   says("dv is 12 x 8, v is 12 x 6", [&] { x.gradients(heed::into(dq, dk, dk)); });
   says("bias_gradient has 9 columns", [&] { x.gradients(heed::into(dq, dk, dv), heed::bias_gradient(wide)); });
+  Eigen::VectorXf three(3);
+  says("sink_gradient is 3 x 1", [&] { x.gradients(heed::sink(1.0f), heed::into(dq, dk, dv), heed::sink_gradient(three)); });
+  says("sink: 2 logits for 1 heads", [&] { x.gradients(heed::sink({1.0, 2.0})); });
   says("lse_gradient is 10 x 9, it must be 10 x 1", [&] { x.gradients(heed::lse_gradient(wide)); });
   RowMatrix<float> both = RowMatrix<float>::Zero(12, 15);
   says("dv shares elements with dk",

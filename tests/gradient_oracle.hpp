@@ -130,7 +130,9 @@ class GradientOracle {
         ++seen;
       }
       if (seen == 0) continue;
-      double sum = 0, mean = 0, mix = 0;
+      const double sink = spec.template sink<double>(place.head);
+      top = std::max(top, sink);
+      double sum = std::exp(sink - top), mean = 0, mix = 0;
       for (Index j = 0; j < m; ++j) sum += p[static_cast<std::size_t>(j)] = std::exp(p[static_cast<std::size_t>(j)] - top);
       for (Index j = 0; j < m; ++j) {
         double& x = p[static_cast<std::size_t>(j)];

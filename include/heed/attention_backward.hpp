@@ -4,6 +4,8 @@
 #ifndef HEED_ATTENTION_BACKWARD_HPP
 #define HEED_ATTENTION_BACKWARD_HPP
 
+#include <cmath>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -43,6 +45,27 @@ void check_given(const char* name, const M& m, Index rows, Index columns, const 
     fail(name, " is ", m.rows(), " x ", m.cols(), ", it must be ", rows, " x ", columns, of);
 }
 
+/// dsink += Σ_i exp(sink - lse_i)(dlse_i - D_i), D_i = dout_i · out_i: once through the rows, in order.
+template <class T, class Spec>
+void add_sink_gradients(const BackwardProblem<T>& p, const Spec& spec) {
+  const auto& gradient = *spec.template find<sink_gradient_tag>();
+  for (Index h = 0; h < p.shape.heads; ++h) {
+    const double sink = static_cast<double>(spec.template sink<T>(h));
+    double sum = 0;
+    for (Index i = 0; i < p.shape.queries; ++i) {
+      const double lse = static_cast<double>(*p.lse.at(i, h).data);
+      if (lse == -std::numeric_limits<double>::infinity()) continue;
+      const Operand<const T> out = p.out.at(i, h * p.shape.d_v), dout = p.dout.at(i, h * p.shape.d_v);
+      double d = p.dlse.data == nullptr ? 0 : -static_cast<double>(*p.dlse.at(i, h).data);
+      for (Index c = 0; c < p.shape.d_v; ++c)
+        d += static_cast<double>(out.data[c * out.column]) * static_cast<double>(dout.data[c * dout.column]);
+      sum -= std::exp(sink - lse) * d;
+    }
+    auto& x = gradient(h);
+    x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) + sum);
+  }
+}
+
 template <bool adds, class Spec, class DO, class Q, class K, class V, class O, class Scalar>
 void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, const Q& q_expression,
               const K& k_expression, const V& v_expression, const O& out_expression, const Saved<Scalar>& saved,
@@ -73,6 +96,7 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
       p.all_together = bias.sequences_share(shape);
     }
     run_backward(p, spec, workspace_of(spec));
+    if constexpr (has_policy<Spec, sink_gradient_tag>) add_sink_gradients(p, spec);
   } else {
     (void)saved;
     (void)out_expression;
@@ -88,13 +112,19 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
         x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
       }
     };
+    const auto add_sink = [&spec](Index head, const Wide& ds) {
+      if constexpr (has_policy<Spec, sink_gradient_tag>) {
+        auto& x = (*spec.template find<sink_gradient_tag>())(head);
+        x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
+      }
+    };
     if constexpr (has_policy<Spec, lse_gradient_tag>) {
       const auto& incoming = *spec.template find<lse_gradient_tag>();
       const auto dlse = [&incoming](Index r, Index c) { return *incoming.at.at(r, c).data; };
-      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, &dlse, to_dq, to_dk, to_dv, add_bias);
+      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, &dlse, to_dq, to_dk, to_dv, add_bias, add_sink);
     } else {
       const Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* none = nullptr;
-      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, none, to_dq, to_dk, to_dv, add_bias);
+      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, none, to_dq, to_dk, to_dv, add_bias, add_sink);
     }
   }
 }
@@ -114,7 +144,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// @param q, k, v, out, saved what attention() was given and what it returned and saved
 /// @param policies the same as attention() had, in any order. Terms of the score are differentiated exactly,
 ///   by running them on dual numbers. Also: `into(dq, dk, dv)` to write to matrices of the caller's (the call
-///   then returns nothing), `accumulate` to add to them, `bias_gradient(db)`, `lse_gradient(dl)`, `use(workspace)`
+///   then returns nothing), `accumulate` to add to them, `bias_gradient(db)`,
+///   `sink_gradient(ds)`, `lse_gradient(dl)`, `use(workspace)`
 /// @return Gradients{dq, dk, dv} in the sizes and storage orders of q, k and v. Key heads get the sum over
 ///   their query heads. A query that sees no key, and a key that no query sees, get exact zeros.
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
@@ -156,6 +187,12 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
       if (!adds)
         for (Index i = 0; i < db.rows; ++i)
           for (Index j = 0; j < db.columns; ++j) *db.at.at(i, j).data = {};
+    }
+    if constexpr (has_policy<Bundle, sink_gradient_tag>) {
+      static_assert(has_policy<Bundle, sink_tag>, "heed: sink_gradient() without a sink()");
+      const auto& gradient = *bundle.template find<sink_gradient_tag>();
+      if (!adds)
+        for (Index h = 0; h < shape.heads; ++h) gradient(h) = {};
     }
     backward<adds>(shape, bundle, dout.derived(), q.derived(), k.derived(), v.derived(), out.derived(), saved, dq,
                    dk, dv);

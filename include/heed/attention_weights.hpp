@@ -41,6 +41,7 @@ Rows rows(const R& r) {
 }
 /// Rows [begin, end) of q.
 inline Rows rows(Index begin, Index end) {
+  if (end < begin) detail::fail("rows(", begin, ", ", end, ") ends before it begins; rows({a, b}) is a list");
   std::vector<Index> list;
   for (Index r = begin; r < end; ++r) list.push_back(r);
   return Rows(std::move(list));
@@ -175,7 +176,7 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
       const Place place = shape.place(sequence, chosen_heads[static_cast<std::size_t>(m)]);
       const auto rules = bundle.template bind<Wide>(place);
       detail::score_row(rules, shape, place, scale, token - place.query_begin, q_values, k_values, row);
-      detail::softmax_row(row);
+      detail::softmax_row(row, bundle.template sink<Wide>(place.head));
       for (const detail::Weight<Wide>& w : row)
         weights(n, m * shape.longest + w.key) = static_cast<Scalar>(w.value);
     }

@@ -117,6 +117,34 @@ auto bias_gradient(DB&& db) {
   return policy;
 }
 
+/// The policy made by sink_gradient().
+template <class Scalar>
+struct SinkGradient : sink_gradient_tag {
+  detail::Target<Scalar> target;
+
+  void check(const Shape& shape) const {
+    const Index count = target.rows * target.columns;
+    if ((target.rows != 1 && target.columns != 1) || (count != 1 && count != shape.heads))
+      detail::fail("sink_gradient is ", target.rows, " x ", target.columns, ", it must be a vector of ", shape.heads,
+                   ", one for each head, or of 1");
+  }
+  Scalar& operator()(Index head) const {
+    const Index n = target.rows * target.columns == 1 ? 0 : head;
+    return *(target.columns == 1 ? target.at.at(n, 0) : target.at.at(0, n)).data;
+  }
+};
+
+/// Writes the derivative by the sinks: a vector of as many as there are heads, or one number, the sum over
+/// heads. Referred to; overwritten unless `accumulate` is given.
+template <class DS>
+auto sink_gradient(DS&& ds) {
+  detail::check_writable<DS>();
+  using Scalar = typename std::remove_cvref_t<DS>::Scalar;
+  SinkGradient<Scalar> policy;
+  policy.target = detail::Target<Scalar>::of(ds);
+  return policy;
+}
+
 /// The policy made by lse_gradient().
 template <class Scalar>
 struct LseGradient : lse_gradient_tag {

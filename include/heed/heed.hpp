@@ -26,6 +26,7 @@
 #include <heed/score/scale.hpp>
 #include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>
+#include <heed/select/sink.hpp>
 #include <heed/select/softmax.hpp>
 
 #endif

@@ -27,6 +27,8 @@ struct layout_tag : policy_tag {};
 struct sequences_tag : policy_tag {};
 /// How a row of scores becomes weights.
 struct selection_tag : policy_tag {};
+/// A logit that takes weight and gives no value.
+struct sink_tag : policy_tag {};
 /// Something more to write than the output.
 struct output_tag : policy_tag {};
 /// The output that a backward pass needs.
@@ -35,6 +37,8 @@ struct save_tag : output_tag {};
 struct into_tag : output_tag {};
 /// Gradients are added to what is there.
 struct accumulate_tag : output_tag {};
+/// The gradient of the sinks.
+struct sink_gradient_tag : output_tag {};
 /// The gradient of an additive bias.
 struct bias_gradient_tag : output_tag {};
 /// The incoming gradient of the log-sum-exp.
@@ -60,6 +64,8 @@ template <class P>
 concept sequence_layout = std::derived_from<std::remove_cvref_t<P>, sequences_tag>;
 template <class P>
 concept selection = std::derived_from<std::remove_cvref_t<P>, selection_tag>;
+template <class P>
+concept sink_policy = std::derived_from<std::remove_cvref_t<P>, sink_tag>;
 template <class P>
 concept output = std::derived_from<std::remove_cvref_t<P>, output_tag>;
 template <class P>

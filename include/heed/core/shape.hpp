@@ -99,6 +99,8 @@ inline void complete_shape(Shape& shape, Index q_rows, Index q_cols, Index k_row
   if (k_cols % g != 0) fail("k has ", k_cols, " columns, not a multiple of ", g, " key heads");
   if (v_cols % g != 0) fail("v has ", v_cols, " columns, not a multiple of ", g, " key heads");
   if (q_cols / h != k_cols / g) {
+    if (h == 1 && g == 1 && k_cols > 0 && q_cols % k_cols == 0)
+      fail("k has ", k_cols, " columns, q has ", q_cols, "; for grouped heads give heads(query heads, key heads)");
     if (h == 1 && g == 1) fail("k has ", k_cols, " columns, q has ", q_cols);
     fail("k has ", k_cols, " columns, ", k_cols / g, " for each of ", g, " heads; q has ", q_cols, ", ",
          q_cols / h, " for each of ", h);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -101,10 +102,12 @@ class Spec : public spec_tag {
   static_assert(detail::count_of<layout_tag, P...> <= 1, "heed: two heads() in one spec");
   static_assert(detail::count_of<sequences_tag, P...> <= 1, "heed: two sequences() in one spec");
   static_assert(detail::count_of<scale_tag, P...> <= 1, "heed: two scales in one spec");
+  static_assert(detail::count_of<sink_tag, P...> <= 1, "heed: two sink() in one spec");
   static_assert(detail::count_of<save_tag, P...> <= 1, "heed: two save() in one spec");
   static_assert(detail::count_of<executor_tag, P...> <= 1, "heed: two executors in one spec");
   static_assert(detail::count_of<into_tag, P...> <= 1, "heed: two into() in one spec");
   static_assert(detail::count_of<bias_gradient_tag, P...> <= 1, "heed: two bias_gradient() in one spec");
+  static_assert(detail::count_of<sink_gradient_tag, P...> <= 1, "heed: two sink_gradient() in one spec");
   static_assert(detail::count_of<lse_gradient_tag, P...> <= 1, "heed: two lse_gradient() in one spec");
   static_assert(detail::count_of<workspace_tag, P...> <= 1, "heed: two workspaces in one spec");
 
@@ -152,6 +155,15 @@ class Spec : public spec_tag {
     } else {
       return T(1) / T(sqrt(T(static_cast<double>(d))));
     }
+  }
+
+  /// The sink of a query head, in natural units; -inf where there is none.
+  template <class T>
+  T sink(Index head) const {
+    if constexpr (detail::count_of<sink_tag, P...> == 1)
+      return find<sink_tag>()->template value<T>(head);
+    else
+      return T(-std::numeric_limits<double>::infinity());
   }
 
   /// Asks every policy with a number of its own whether it still makes sense in T, the accumulator of the

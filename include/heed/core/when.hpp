@@ -4,6 +4,7 @@
 #ifndef HEED_CORE_WHEN_HPP
 #define HEED_CORE_WHEN_HPP
 
+#include <limits>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -126,18 +127,36 @@ struct ScaleWhen : scale_tag {
   }
 };
 
-/// The policy if `flag` is true, else nothing: `when(decoder, causal())`. For masks, terms of the score and
-/// scale(). What is off is not checked either.
+/// No sink unless `active`.
+template <class P>
+struct SinkWhen : sink_tag {
+  bool active;
+  P policy;
+
+  SinkWhen(bool flag, P p) : active(flag), policy(std::move(p)) {}
+  void check(const Shape& shape) const {
+    if (active) detail::check_policy(policy, shape);
+  }
+  template <class T>
+  T value(Index head) const {
+    return active ? policy.template value<T>(head) : T(-std::numeric_limits<double>::infinity());
+  }
+};
+
+/// The policy if `flag` is true, else nothing: `when(decoder, causal())`. For masks, terms of the score,
+/// scale() and sink(). What is off is not checked either.
 template <class P>
 auto when(bool flag, P&& p) {
   using Policy = std::remove_cvref_t<P>;
   static_assert(
-      mask<P> || term<P> || scale_policy<P>,
-      "heed: when() chooses masks, terms of the score (softcap, alibi, bias, score_with) and scale()");
+      mask<P> || term<P> || scale_policy<P> || sink_policy<P>,
+      "heed: when() chooses masks, terms of the score (softcap, alibi, bias, score_with), scale() and sink()");
   if constexpr (mask<P>) {
     return MaskWhen<Policy>(flag, std::forward<P>(p));
   } else if constexpr (term<P>) {
     return TermWhen<Policy>(flag, std::forward<P>(p));
+  } else if constexpr (sink_policy<P>) {
+    return SinkWhen<Policy>(flag, std::forward<P>(p));
   } else {
     return ScaleWhen<Policy>(flag, std::forward<P>(p));
   }

@@ -60,12 +60,13 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
     for (Index head = 0; head < p.shape.heads; ++head) {
       const Place place = p.shape.place(sequence, head);
       const auto rules = spec.template bind<T>(place);
+      const T sink = spec.template sink<T>(head) * log2_e<T>;
       const Operand<const T> k = p.k.at(place.key_begin, head / group * d),
                              v = p.v.at(place.key_begin, head / group * d_v);
       for (Index i = 0; i < place.queries; ++i) {
         const T* q = p.q.data + (place.query_begin + i) * p.q.row + head * d * p.q.column;
         T* out = p.out.data + (place.query_begin + i) * p.out.row + head * d_v * p.out.column;
-        T most = -std::numeric_limits<T>::max();
+        T most = sink > -std::numeric_limits<T>::max() ? sink : -std::numeric_limits<T>::max();
         for (Index j = 0; j < place.keys; ++j) {
           scores[j] = hidden;
           if (!rules.visible(static_cast<Position>(i), static_cast<Position>(j))) continue;
@@ -78,6 +79,7 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
         for (Index j = 0; j < place.keys; j += Pack<T>::width)
           store(weights + j, exp2(load(scores + j) - broadcast(most)));
         for (Index j = 0; j < place.keys; ++j) sum += weights[j];
+        if (sink != hidden) sum += std::exp2(sink - most);
         const T inverse = sum == T(0) ? T(0) : T(1) / sum;
         for (Index j = 0; j < place.keys; ++j) weights[j] *= inverse;
         mix_row(weights, scores, place.keys, v, d_v, out, p.out.column);

@@ -6,10 +6,6 @@
 // an invisible pair or a lane without a query. Local arrays stand between memory and the functors: nothing
 // that a functor reads can alias them.
 
-/// log2 e: scores leave here in base 2.
-template <class T>
-inline constexpr T log2_e = T(1.4426950408889634074);
-
 /// Edits rows [0, keys) of one pack: scores[t * lanes + l] belongs to query i + l and key j + t. `queries`
 /// lanes hold a query; `full` says that all of them see every key.
 template <class T, class Rules>

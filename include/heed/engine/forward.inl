@@ -130,11 +130,12 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
   const Index tile_size = QueryTile<T>::size(d, d_v);
   TileRows rows[tiles_per_group];
   int count = 0;
+  const T sink = spec.template sink<T>(head);
   for (; count < tiles; ++count) {
     rows[count] = tile_of_sequence<T>(place.queries, first_tile + count);
     if (rows[count].packs == 0) break;
     const QueryTile<T> tile(scratch + count * tile_size, d, d_v);
-    tile.start();
+    tile.start(sink);
     load_queries(tile, q, rows[count], factor);
   }
   if (count == 0) return;

@@ -3,6 +3,10 @@
 // values. Knows nothing of masks or score functions; forward.inl edits the scores in between where there are
 // any.
 
+/// log2 e: scores are exponentiated in base 2.
+template <class T>
+inline constexpr T log2_e = T(1.4426950408889634074);
+
 /// Queries in a full tile, and the distance between rows of every array of a tile.
 template <class T>
 inline constexpr int tile_lanes = tile_packs* Pack<T>::width;
@@ -69,12 +73,14 @@ struct QueryTile {
     block_sum = sum + tile_lanes<T>;
   }
 
-  HEED_NOINLINE void start() const {
+  /// Before the first key: nothing weighed, or the sink alone.
+  HEED_NOINLINE void start(T sink) const {
+    const bool sinks = sink != -std::numeric_limits<T>::infinity();
     const Index end = d_v * tile_lanes<T>;
     for (Index t = 0; t < end; t += Pack<T>::width) store(output + t, zero<T>());
     for (Index t = 0; t < tile_lanes<T>; t += Pack<T>::width) {
-      store(maximum + t, broadcast(-std::numeric_limits<T>::max()));
-      store(sum + t, zero<T>());
+      store(maximum + t, broadcast(sinks ? sink * log2_e<T> : -std::numeric_limits<T>::max()));
+      store(sum + t, broadcast(sinks ? T(1) : T(0)));
       store(block_sum + t, zero<T>());
     }
   }

@@ -201,7 +201,10 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
                     : partials + (first_partial(shape, sequence) + piece) * shape.heads * most_queries * size;
   for (Index r = 0; r < shape.heads * n; ++r) {
     for (Index c = 0; c < size; c += width) store(states + r * size + c, zero<T>());
-    *Partial<T>(states + r * size).maximum = -std::numeric_limits<T>::max();
+    const Partial<T> state(states + r * size);
+    const T sink = piece == 0 ? spec.template sink<T>(r / n) : hidden;
+    *state.maximum = sink != hidden ? sink * log2_e<T> : -std::numeric_limits<T>::max();
+    if (sink != hidden) state.sum[0] = T(1);
   }
 
   T* queries = scratch + shape.heads * most_queries * size;  // [head · n + i][d]
@@ -219,6 +222,7 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
   const Index key_columns = shape.key_heads * d, value_columns = shape.key_heads * d_v;
   for (Index j = begin; j < end; j += streamed_keys) {
     const Index keys = end - j < streamed_keys ? end - j : streamed_keys;
+    Index next = end;  // the first key from here on that any head sees
     for (Index kh = 0; kh < shape.key_heads; ++kh) {
       // Which heads see anything here, and whether all of them see all.
       bool any = true, all = true;
@@ -228,6 +232,7 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
           const Rules rules = spec.template bind<T>(shape.place(sequence, kh * group + g));
           const KeyRange some = rules.key_ranges(0, n, j);
           any |= !some.empty() && some.begin < j + keys;
+          if (!some.empty() && some.begin < next) next = some.begin;
           const KeyRange full = rules.full_ranges(0, n, j);
           all &= !full.empty() && full.begin <= j && full.end >= j + keys;
         }
@@ -279,6 +284,8 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
                 output[r * size + c] += scores[r * streamed_keys + u] * v.data[u * v.row + c];
       }
     }
+    if (Rules::has_mask && next >= j + 2 * streamed_keys)
+      j += ((next < end ? next : end - 1) - j) / streamed_keys * streamed_keys - streamed_keys;
   }
   if (whole) write_rows(p, place, states);
 }

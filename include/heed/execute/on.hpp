@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+/// @file
+/// on(executor): who runs the tasks of a call.
 #ifndef HEED_EXECUTE_ON_HPP
 #define HEED_EXECUTE_ON_HPP
 

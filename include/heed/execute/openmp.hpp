@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+/// @file
+/// openmp(threads): tasks on OpenMP, the default where the compiler has it.
 #ifndef HEED_EXECUTE_OPENMP_HPP
 #define HEED_EXECUTE_OPENMP_HPP
 

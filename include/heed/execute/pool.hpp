@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+/// @file
+/// Tasks on Eigen's thread pool, or on anything that schedules closures.
 #ifndef HEED_EXECUTE_POOL_HPP
 #define HEED_EXECUTE_POOL_HPP
 

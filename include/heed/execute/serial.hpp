@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+/// @file
+/// serial(): tasks in the calling thread; what an executor is.
 #ifndef HEED_EXECUTE_SERIAL_HPP
 #define HEED_EXECUTE_SERIAL_HPP
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+/// @file
+/// Dealing out tasks to workers, and carrying exceptions back.
 #ifndef HEED_EXECUTE_TASK_QUEUE_HPP
 #define HEED_EXECUTE_TASK_QUEUE_HPP
 

@@ -46,7 +46,8 @@ class Sequences : public sequences_tag {
     const Index count = offsets.size();
     if (count < 1) detail::fail("sequences: 0 offsets for ", name, ", at least 1 is needed");
     if (offsets[0] != 0)
-      detail::fail("sequences: the first offset of ", name, " is ", offsets[0], ", it must be 0");
+      detail::fail("sequences: the first offset of ", name, " is ", offsets[0],
+                   ", it must be 0: offsets are wanted, not lengths");
     for (Index s = 1; s < count; ++s) {
       if (offsets[s] < offsets[s - 1]) {
         detail::fail("sequences: offset ", s, " of ", name, " is ", offsets[s], ", less than ",

@@ -63,19 +63,21 @@ void score_row(const Rules& rules, const Shape& shape, const Place& place, Wide 
   }
 }
 
-/// Turns scores into weights that sum to 1; returns log Σ exp(s). A row without keys stays empty, and its
-/// log-sum-exp is -inf.
+/// Turns scores into weights that sum to 1, the sink's included; returns log Σ exp(s). A row without keys stays
+/// empty, and its log-sum-exp is the sink, or -inf.
 template <class Wide>
-Wide softmax_row(std::vector<Weight<Wide>>& row) {
+Wide softmax_row(std::vector<Weight<Wide>>& row, const Wide& sink = minus_infinity<Wide>()) {
   using std::exp;
   using std::log;
-  if (row.empty()) return minus_infinity<Wide>();
+  if (row.empty()) return sink;
+  const bool sinks = !(sink == minus_infinity<Wide>());
   // exp(s - max) cannot overflow; the maximum cancels in the quotient.
-  Wide max = row[0].value;
+  Wide max = sinks ? sink : row[0].value;
   for (const Weight<Wide>& w : row) {
     if (w.value > max) max = w.value;
   }
   Wide sum(0);
+  if (sinks) sum = Wide(exp(Wide(sink - max)));
   for (Weight<Wide>& w : row) {
     w.value = Wide(exp(Wide(w.value - max)));
     sum += w.value;
@@ -104,7 +106,7 @@ void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K
 
       for (Index i = 0; i < place.queries; ++i) {
         score_row(rules, shape, place, scale, i, q, k, row);
-        const Wide log_sum_exp = softmax_row(row);
+        const Wide log_sum_exp = softmax_row(row, spec.template sink<Wide>(head));
 
         for (Wide& x : mixed) x = Wide(0);
         for (const Weight<Wide>& w : row) {

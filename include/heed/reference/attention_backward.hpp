@@ -40,15 +40,22 @@ void put_sums(GradientSums<Wide>& sums, To& to, Index row, Index column, Index r
     }
 }
 
+/// For callers who do not want a gradient.
+struct Nothing {
+  template <class... A>
+  void operator()(const A&...) const {}
+};
+
 /// dq, dk, dv = the gradients, or are added to (`add`), for a whole problem; add_bias(place, i, j, ds) gets the
-/// gradient of every visible pair's sum of score and biases. dlse, the gradient of the log-sum-exp, may be
+/// gradient of every visible pair's sum of score and biases, add_sink(head, ds) that of a row's sink. dlse, the gradient of the log-sum-exp, may be
 /// null. Weights and output are computed afresh in Wide, so that neither the output nor what a forward pass
 /// saved is asked for. Cost: O(N·M·(3 d + 2 d_v)) a head; memory: one row of scores, and one head's gradients
 /// of keys and values.
 template <bool add, class Wide, class Spec, class Dout, class Q, class K, class V, class Dlse, class DQ, class DK,
-          class DV, class AddBias>
+          class DV, class AddBias, class AddSink = Nothing>
 void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, const Q& q, const K& k,
-                        const V& v, const Dlse* dlse, DQ& dq, DK& dk, DV& dv, const AddBias& add_bias) {
+                        const V& v, const Dlse* dlse, DQ& dq, DK& dk, DV& dv, const AddBias& add_bias,
+                        const AddSink& add_sink = {}) {
   const Wide scale = spec.template scale<Wide>(shape.d);
   const Index group = shape.heads / shape.key_heads, d = shape.d, d_v = shape.d_v;
   std::vector<Weight<Wide>> row;
@@ -67,7 +74,8 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
         for (Index i = 0; i < place.queries; ++i) {
           const Index token = place.query_begin + i;
           score_row(rules, shape, place, scale, i, q, k, row);
-          softmax_row(row);
+          const Wide sink = spec.template sink<Wide>(head);
+          const Wide log_sum_exp = softmax_row(row, sink);
 
           // dP = dO Vᵀ, and D = Σ_j P dP = dO · O
           dp.assign(row.size(), Wide(0));
@@ -80,6 +88,11 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
             mean += Wide(row[n].value * dp[n]);
           }
           if (dlse != nullptr) mean -= static_cast<Wide>((*dlse)(token, head));
+          // The sink is one more key, with a value of zeros.
+          if (!(sink == minus_infinity<Wide>())) {
+            using std::exp;
+            add_sink(head, Wide(-Wide(Wide(exp(Wide(sink - log_sum_exp))) * mean)));
+          }
 
           for (std::size_t n = 0; n < row.size(); ++n) {
             const Position j = row[n].key;
