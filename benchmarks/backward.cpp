@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// attention/backward/…: gradients, one thread, heads packed in columns unless "contiguous". GFLOP/s count the five
-// products: 10 · pairs · d a head.
+// attention/backward/…: gradients, one thread, heads packed in columns unless "contiguous". GFLOP/s count the
+// five products: 10 · pairs · d a head.
 
 #include "attention_case.hpp"
 #include "plain_eigen.hpp"
@@ -15,7 +15,9 @@ struct Gradients {
   heed::Saved<T> saved;
 
   explicit Gradients(const Operands<T>& x)
-      : dout(x.out.rows(), x.out.cols()), dq(x.q.rows(), x.q.cols()), dk(x.k.rows(), x.k.cols()),
+      : dout(x.out.rows(), x.out.cols()),
+        dq(x.q.rows(), x.q.cols()),
+        dk(x.k.rows(), x.k.cols()),
         dv(x.v.rows(), x.v.cols()) {
     std::mt19937 generator(2);
     std::normal_distribution<float> normal;
@@ -23,7 +25,8 @@ struct Gradients {
   }
   template <class Spec>
   void run(const Operands<T>& x, heed::Workspace& workspace, const Spec& spec) {
-    heed::attention_backward(dout, x.q, x.k, x.v, x.out, saved, spec, heed::into(dq, dk, dv), heed::use(workspace));
+    heed::attention_backward(dout, x.q, x.k, x.v, x.out, saved, spec, heed::into(dq, dk, dv),
+                             heed::use(workspace));
   }
 };
 
@@ -46,8 +49,7 @@ bool right_gradients(const Sizes& s, const Spec& spec) {
   const auto loss = [&](double t) {
     return heed::attention(x.q + t * q, x.k + t * k, x.v + t * v, spec).cwiseProduct(g.dout).sum();
   };
-  const double slope =
-      g.dq.cwiseProduct(q).sum() + g.dk.cwiseProduct(k).sum() + g.dv.cwiseProduct(v).sum();
+  const double slope = g.dq.cwiseProduct(q).sum() + g.dk.cwiseProduct(k).sum() + g.dv.cwiseProduct(v).sum();
   const double difference = (loss(h) - loss(-h)) / (2 * h);
   return std::abs(slope - difference) <= 1e-5 * (std::abs(slope) + g.dq.norm());
 }
@@ -136,8 +138,8 @@ void two_threads(benchmark::State& state, Sizes s) {
   const auto parallel = heed::spec(heed::heads(s.heads), heed::on(heed::openmp(2)));
   heed::attention_into(x.out, x.q, x.k, x.v, one, serial, heed::save(g.saved));
   for (auto _ : state) {
-    const auto best =
-        best_in_turns(10, 0.06, [&] { g.run(x, one, serial); }, [&] { g.run(x, two, parallel); });
+    const auto best = best_in_turns(
+        10, 0.06, [&] { g.run(x, one, serial); }, [&] { g.run(x, two, parallel); });
     state.counters["one_over_two_threads"] = best[0] / best[1];
   }
 }

@@ -44,9 +44,10 @@ void masks() {
     else if (t % 3 == 1)
       oracle.check(c, heed::spec(heads, heed::window(dice.below(90), dice.below(30))));
     else
-      oracle.check(c, heed::spec(heads, heed::causal(heed::top_left) | heed::mask_where([](auto i, auto j, auto h) {
-                                          return (3 * i + 5 * j + h) % 4 == 0;
-                                        })));
+      oracle.check(
+          c, heed::spec(heads, heed::causal(heed::top_left) | heed::mask_where([](auto i, auto j, auto h) {
+                                 return (3 * i + 5 * j + h) % 4 == 0;
+                               })));
   }
 }
 

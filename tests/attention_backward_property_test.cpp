@@ -40,7 +40,8 @@ struct Pass {
 
 /// Every gradient by central differences of loss = Σ out ∘ dout + Σ lse ∘ dlse, in double on the engine.
 template <class... P>
-void check_differences(const char* name, Index n, Index m, Index heads, Index key_heads, const P&... policies) {
+void check_differences(const char* name, Index n, Index m, Index heads, Index key_heads,
+                       const P&... policies) {
   const Index d = 3, d_v = 2;
   const auto spec = heed::spec(heed::heads(heads, key_heads), policies...);
   Dice dice(11);
@@ -58,7 +59,8 @@ void check_differences(const char* name, Index n, Index m, Index heads, Index ke
   };
   heed::Saved<double> saved;
   const Matrix<double> out = heed::attention(q, k, v, spec, heed::save(saved));
-  const auto [dq, dk, dv] = heed::attention_backward(dout, q, k, v, out, saved, spec, heed::lse_gradient(dlse));
+  const auto [dq, dk, dv] =
+      heed::attention_backward(dout, q, k, v, out, saved, spec, heed::lse_gradient(dlse));
   const auto compare = [&](const char* which, Matrix<double>& x, const Matrix<double>& dx) {
     for (Index i = 0; i < x.rows(); ++i)
       for (Index j = 0; j < x.cols(); ++j) {
@@ -68,7 +70,8 @@ void check_differences(const char* name, Index n, Index m, Index heads, Index ke
         x(i, j) = was - h;
         const double below = loss();
         x(i, j) = was;
-        EXPECT_NEAR(dx(i, j), (above - below) / (2 * h), 2e-8) << name << ": " << which << " " << i << ", " << j;
+        EXPECT_NEAR(dx(i, j), (above - below) / (2 * h), 2e-8)
+            << name << ": " << which << " " << i << ", " << j;
       }
   };
   compare("dq", q, dq);
@@ -83,18 +86,20 @@ TEST(AttentionBackward, CentralDifferences) {
   check_differences("causal", 9, 7, 2, 2, heed::causal());
   check_differences("window, scale", 8, 8, 1, 1, heed::window(2, 1), heed::scale(0.4));
   check_differences("softcap, alibi", 7, 9, 2, 1, heed::softcap(1.5), heed::alibi());
-  check_differences("bias", 7, 9, 4, 2, heed::bias(b), heed::mask_where([](auto i, auto j) { return (i + j) % 3 != 0; }));
-  check_differences("bias row, functor", 7, 9, 2, 2, heed::bias(one_row), heed::score_with([](auto s, auto i, auto j) {
-                      using S = decltype(s);
-                      return S(heed::tanh(s) + s * s / 10 - 0.1 * heed::log(heed::exp(s) + 2) +
-                               S(heed::abs(i - j)) / 20);
-                    }),
-                    heed::causal());
+  check_differences("bias", 7, 9, 4, 2, heed::bias(b),
+                    heed::mask_where([](auto i, auto j) { return (i + j) % 3 != 0; }));
+  check_differences(
+      "bias row, functor", 7, 9, 2, 2, heed::bias(one_row), heed::score_with([](auto s, auto i, auto j) {
+        using S = decltype(s);
+        return S(heed::tanh(s) + s * s / 10 - 0.1 * heed::log(heed::exp(s) + 2) + S(heed::abs(i - j)) / 20);
+      }),
+      heed::causal());
   check_differences("sequences", 9, 12, 2, 1,
-                    heed::sequences(std::vector<Index>{0, 4, 4, 9}, std::vector<Index>{0, 5, 7, 12}), heed::causal());
+                    heed::sequences(std::vector<Index>{0, 4, 4, 9}, std::vector<Index>{0, 5, 7, 12}),
+                    heed::causal());
   check_differences("sink", 7, 9, 2, 1, heed::sink({0.3, -2.0}), heed::causal());
-  check_differences("when", 5, 5, 1, 1, heed::when(true, heed::causal()), heed::when(false, heed::softcap(2.0)),
-                    heed::when(true, heed::softcap(3.0)));
+  check_differences("when", 5, 5, 1, 1, heed::when(true, heed::causal()),
+                    heed::when(false, heed::softcap(2.0)), heed::when(true, heed::softcap(3.0)));
 }
 
 /// The reference path, run on a scalar that differentiates itself, against the engine's gradients.
@@ -106,7 +111,8 @@ TEST(AttentionBackward, AutomaticDifferentiation) {
   const auto seed = [&](const Matrix<double>& a) {
     Matrix<Scalar> b(a.rows(), a.cols());
     for (Index i = 0; i < a.rows(); ++i)
-      for (Index j = 0; j < a.cols(); ++j) b(i, j) = Scalar(a(i, j), static_cast<int>(variables), static_cast<int>(next++));
+      for (Index j = 0; j < a.cols(); ++j)
+        b(i, j) = Scalar(a(i, j), static_cast<int>(variables), static_cast<int>(next++));
     return b;
   };
   const Matrix<Scalar> q = seed(x.q), k = seed(x.k), v = seed(x.v);
@@ -120,20 +126,27 @@ TEST(AttentionBackward, AutomaticDifferentiation) {
     for (Index i = 0; i < g->rows(); ++i)
       for (Index j = 0; j < g->cols(); ++j) EXPECT_NEAR((*g)(i, j), want(next++), 1e-13);
 
-  // And its own backward pass differentiates itself once more: the second derivative, against differences of the first.
+  // And its own backward pass differentiates itself once more: the second derivative, against differences of
+  // the first.
   heed::Saved<Scalar> saved;
   const Matrix<Scalar> dout = x.dout.cast<Scalar>();
-  const auto second = heed::attention_backward(dout, q, k, v, out, saved = [&] {
-    heed::Saved<Scalar> s;
-    heed::attention(q, k, v, heed::causal(), heed::softcap(2.0), heed::save(s));
-    return s;
-  }(), heed::causal(), heed::softcap(2.0));
+  const auto second = heed::attention_backward(
+      dout, q, k, v, out,
+      saved =
+          [&] {
+            heed::Saved<Scalar> s;
+            heed::attention(q, k, v, heed::causal(), heed::softcap(2.0), heed::save(s));
+            return s;
+          }(),
+      heed::causal(), heed::softcap(2.0));
   Matrix<double> moved = x.q;
   const double h = 1e-6;
   moved(1, 0) += h;
   heed::Saved<double> lse;
-  const Matrix<double> moved_out = heed::attention(moved, x.k, x.v, heed::causal(), heed::softcap(2.0), heed::save(lse));
-  const auto after = heed::attention_backward(x.dout, moved, x.k, x.v, moved_out, lse, heed::causal(), heed::softcap(2.0));
+  const Matrix<double> moved_out =
+      heed::attention(moved, x.k, x.v, heed::causal(), heed::softcap(2.0), heed::save(lse));
+  const auto after =
+      heed::attention_backward(x.dout, moved, x.k, x.v, moved_out, lse, heed::causal(), heed::softcap(2.0));
   EXPECT_NEAR(second.dk(0, 1).derivatives()(d), (after.dk(0, 1) - dk(0, 1)) / h, 1e-5);
   EXPECT_NEAR(second.dq(1, 2).derivatives()(d), (after.dq(1, 2) - dq(1, 2)) / h, 1e-5);
 }
@@ -142,10 +155,11 @@ TEST(AttentionBackward, BiasGradientOfEveryShape) {
   const Index n = 37, m = 70, heads = 4;
   Dice dice(3);
   const auto f = heed::score_with([](auto s, auto, auto) { return s * s / 4 + s; });
-  for (const auto& [rows, columns] : std::vector<std::pair<Index, Index>>{
-           {n, m}, {n, heads * m}, {1, m}, {1, heads * m}, {n, 1}, {1, 1}}) {
+  for (const auto& [rows, columns] :
+       std::vector<std::pair<Index, Index>>{{n, m}, {n, heads * m}, {1, m}, {1, heads * m}, {n, 1}, {1, 1}}) {
     const Matrix<double> bias = dice.matrix<double>(rows, columns);
-    const auto spec = heed::spec(heed::heads(heads, 2), heed::bias(bias), heed::causal(), f, heed::softcap(3.0));
+    const auto spec =
+        heed::spec(heed::heads(heads, 2), heed::bias(bias), heed::causal(), f, heed::softcap(3.0));
     const Pass<double> x(n, m, 8, 5, heads, 2, heed::bias(bias), heed::causal(), f, heed::softcap(3.0));
     Matrix<double> dq(n, x.q.cols()), dk(m, x.k.cols()), dv(m, x.v.cols());
     RowMatrix<double> db = RowMatrix<double>::Constant(rows, columns, 7);
@@ -180,8 +194,8 @@ TEST(AttentionBackward, SinkGradient) {
   EXPECT_NEAR(more(0), ds.sum(), 1e-12);
   const auto loss = [&](const std::vector<double>& s) {
     heed::Saved<double> saved;
-    const Matrix<double> out =
-        heed::attention(x.q, x.k, x.v, heed::heads(4, 2), sequences, heed::causal(), heed::sink(s), heed::save(saved));
+    const Matrix<double> out = heed::attention(x.q, x.k, x.v, heed::heads(4, 2), sequences, heed::causal(),
+                                               heed::sink(s), heed::save(saved));
     return out.cwiseProduct(x.dout).sum() + saved.lse.cwiseProduct(dlse).sum();
   };
   for (std::size_t h = 0; h < 4; ++h) {
@@ -211,7 +225,8 @@ TEST(AttentionBackward, BiasGradientOfSeveralSequences) {
   const Matrix<double> bias = Dice(4).matrix<double>(1, 2 * longest);
   const auto spec = heed::spec(heed::heads(2), heed::sequences(q_offsets, k_offsets), heed::bias(bias));
   const Pass<double> x(33, 65, 8, 5, 2, 2, heed::sequences(q_offsets, k_offsets), heed::bias(bias));
-  Matrix<double> dq(33, 16), dk(65, 16), dv(65, 10), db(1, 2 * longest), want = Matrix<double>::Zero(1, 2 * longest);
+  Matrix<double> dq(33, 16), dk(65, 16), dv(65, 10), db(1, 2 * longest),
+      want = Matrix<double>::Zero(1, 2 * longest);
   x.gradients(spec, heed::into(dq, dk, dv), heed::bias_gradient(db));
   const heed::Shape shape = heed::detail::make_shape(spec, 33, 16, 65, 16, 65, 10);
   const Matrix<double>* none = nullptr;
@@ -251,7 +266,8 @@ TEST(AttentionBackward, GroupedHeadsSumTheirQueryHeads) {
     keys.middleCols(h * d, d) = x.k.middleCols(h / 3 * d, d);
     values.middleCols(h * d_v, d_v) = x.v.middleCols(h / 3 * d_v, d_v);
   }
-  const auto apart = heed::attention_backward(x.dout, x.q, keys, values, x.out, x.saved, heed::heads(6), heed::causal());
+  const auto apart =
+      heed::attention_backward(x.dout, x.q, keys, values, x.out, x.saved, heed::heads(6), heed::causal());
   EXPECT_LT(distance(dq, apart.dq), 1e-5);
   Eigen::MatrixXf dk_sum = Eigen::MatrixXf::Zero(m, 2 * d), dv_sum = Eigen::MatrixXf::Zero(m, 2 * d_v);
   for (Index h = 0; h < 6; ++h) {
@@ -290,7 +306,8 @@ TEST(AttentionBackward, NothingComesFromWhereNobodySees) {
   EXPECT_TRUE(poisoned.dq.row(40).isZero(0.0f));
   EXPECT_TRUE(poisoned.dk.row(70).isZero(0.0f));
 
-  // A value that queries 30 and later see (j = 90) reaches their dq, every key they see, and nothing before them.
+  // A value that queries 30 and later see (j = 90) reaches their dq, every key they see, and nothing before
+  // them.
   v(90, 3) = nan;
   const auto seen = run();
   for (Index i = 0; i < n; ++i)
@@ -317,7 +334,8 @@ TEST(AttentionBackward, AllocatesNothingWithAWarmWorkspace) {
   const Pass<float> x(150, 170, 40, 24, 4, 2, heed::causal());
   Matrix<float> dq(150, 160), dk(170, 80), dv(170, 48);
   const auto run = [&] {
-    x.gradients(heed::heads(4, 2), heed::causal(), heed::into(dq, dk, dv), heed::use(workspace), heed::on(heed::serial()));
+    x.gradients(heed::heads(4, 2), heed::causal(), heed::into(dq, dk, dv), heed::use(workspace),
+                heed::on(heed::serial()));
   };
   run();
   const AllocationCounter counter;
@@ -346,9 +364,11 @@ TEST(AttentionBackward, RefusesWrongArguments) {
   says("saved.lse is 0 x 0", [&] { heed::attention_backward(x.dout, x.q, x.k, x.v, x.out, empty); });
   says("dq is 12 x 8, q is 10 x 8", [&] { x.gradients(heed::into(dk, dk, dv)); });
   says("dv is 12 x 8, v is 12 x 6", [&] { x.gradients(heed::into(dq, dk, dk)); });
-  says("bias_gradient has 9 columns", [&] { x.gradients(heed::into(dq, dk, dv), heed::bias_gradient(wide)); });
+  says("bias_gradient has 9 columns",
+       [&] { x.gradients(heed::into(dq, dk, dv), heed::bias_gradient(wide)); });
   Eigen::VectorXf three(3);
-  says("sink_gradient is 3 x 1", [&] { x.gradients(heed::sink(1.0f), heed::into(dq, dk, dv), heed::sink_gradient(three)); });
+  says("sink_gradient is 3 x 1",
+       [&] { x.gradients(heed::sink(1.0f), heed::into(dq, dk, dv), heed::sink_gradient(three)); });
   says("sink: 2 logits for 1 heads", [&] { x.gradients(heed::sink({1.0, 2.0})); });
   says("lse_gradient is 10 x 9, it must be 10 x 1", [&] { x.gradients(heed::lse_gradient(wide)); });
   RowMatrix<float> both = RowMatrix<float>::Zero(12, 15);

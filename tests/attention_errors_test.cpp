@@ -64,7 +64,7 @@ std::string said(const Eigen::MatrixXf& q, const Eigen::MatrixXf& k, const Eigen
 }
 
 TEST(AttentionErrors, SizesThatDisagree) {
-  EXPECT_EQ(said(ones(5, 128), ones(7, 64), ones(7, 8)), "heed: k has 64 columns, q has 128");
+  EXPECT_EQ(said(ones(5, 128), ones(7, 64), ones(7, 8)), "heed: k has 64 columns, q has 128; for grouped heads give heads(query heads, key heads)");
   EXPECT_EQ(said(ones(5, 4), ones(7, 4), ones(6, 8)), "heed: v has 6 rows, k has 7");
   EXPECT_EQ(said(ones(5, 0), ones(7, 0), ones(7, 8)),
             "heed: q has 0 columns and k has 0: queries and keys need a dimension of at least 1");
@@ -97,7 +97,7 @@ TEST(AttentionErrors, Offsets) {
   EXPECT_EQ(offsets({0, 2, 5}, {0, 3, 7}), "");
   EXPECT_EQ(offsets({0, 5}, {0, 3, 7}), "heed: sequences: 2 offsets for q, 3 for k");
   EXPECT_EQ(offsets({}, {}), "heed: sequences: 0 offsets for q, at least 1 is needed");
-  EXPECT_EQ(offsets({1, 5}, {0, 7}), "heed: sequences: the first offset of q is 1, it must be 0");
+  EXPECT_EQ(offsets({1, 5}, {0, 7}), "heed: sequences: the first offset of q is 1, it must be 0: offsets are wanted, not lengths");
   EXPECT_EQ(offsets({0, 5}, {0, 6}), "heed: sequences: the last offset of k is 6, k has 7 rows");
   EXPECT_EQ(offsets({0, 6}, {0, 7}), "heed: sequences: the last offset of q is 6, q has 5 rows");
   EXPECT_EQ(offsets({0, 4, 2, 5}, {0, 1, 2, 7}),

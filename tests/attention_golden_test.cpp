@@ -47,14 +47,17 @@ void compare(const char* name, double tolerance) {
     EXPECT_LE(lse, tolerance) << name;
     if (!has("dq")) return;
     const Matrix<T> dout = at("dout").template cast<T>(), dlse = at("dlse").template cast<T>();
-    Matrix<T> dq(q.rows(), q.cols()), dk(k.rows(), k.cols()), dv(v.rows(), v.cols()), db(bias.rows(), bias.cols());
+    Matrix<T> dq(q.rows(), q.cols()), dk(k.rows(), k.cols()), dv(v.rows(), v.cols()),
+        db(bias.rows(), bias.cols());
     if (has("bias"))
-      heed::attention_backward(dout, q, k, v, out, saved, spec, heed::lse_gradient(dlse), heed::into(dq, dk, dv),
-                               heed::bias_gradient(db));
+      heed::attention_backward(dout, q, k, v, out, saved, spec, heed::lse_gradient(dlse),
+                               heed::into(dq, dk, dv), heed::bias_gradient(db));
     else
-      heed::attention_backward(dout, q, k, v, out, saved, spec, heed::lse_gradient(dlse), heed::into(dq, dk, dv));
+      heed::attention_backward(dout, q, k, v, out, saved, spec, heed::lse_gradient(dlse),
+                               heed::into(dq, dk, dv));
     const auto near = [&](const char* which, const Matrix<T>& got) {
-      EXPECT_LE((got.template cast<double>() - at(which)).cwiseAbs().maxCoeff(), 5 * tolerance) << name << " " << which;
+      EXPECT_LE((got.template cast<double>() - at(which)).cwiseAbs().maxCoeff(), 5 * tolerance)
+          << name << " " << which;
     };
     near("dq", dq);
     near("dk", dk);

@@ -39,8 +39,8 @@ TEST(AttentionOracleSink, Double) { sinks<double>(); }
 
 /// Worked numbers: scores 1 and 2, sink 0.
 TEST(AttentionOracleSink, WorkedNumbers) {
-  const Eigen::MatrixXd q = Eigen::MatrixXd::Constant(1, 1, 1), k = (Eigen::MatrixXd(2, 1) << 1, 2).finished(),
-                        v = Eigen::MatrixXd::Identity(2, 2);
+  const Eigen::MatrixXd q = Eigen::MatrixXd::Constant(1, 1, 1),
+                        k = (Eigen::MatrixXd(2, 1) << 1, 2).finished(), v = Eigen::MatrixXd::Identity(2, 2);
   heed::Saved<double> saved;
   const Eigen::MatrixXd out = heed::attention(q, k, v, heed::sink(0), heed::save(saved));
   EXPECT_NEAR(out(0, 0), 0.244728, 5e-7);
@@ -54,7 +54,8 @@ TEST(AttentionOracleSink, WorkedNumbers) {
 /// Many keys for few queries: the sink counts once, not once a piece.
 TEST(AttentionOracleSink, PiecesOfAStream) {
   const Index m = 9000;
-  const Eigen::MatrixXf q = Eigen::MatrixXf::Zero(2, 8), k = Eigen::MatrixXf::Ones(m, 8), v = Eigen::MatrixXf::Ones(m, 8);
+  const Eigen::MatrixXf q = Eigen::MatrixXf::Zero(2, 8), k = Eigen::MatrixXf::Ones(m, 8),
+                        v = Eigen::MatrixXf::Ones(m, 8);
   heed::Saved<float> saved;
   const Eigen::MatrixXf out = heed::attention(q, k, v, heed::sink(std::log(1000.0)), heed::save(saved));
   EXPECT_NEAR(out(1, 3), 0.9f, 1e-6f);

@@ -146,8 +146,8 @@ TEST(AttentionProperty, GroupedHeadsAreRepeatedKeys) {
   }
 }
 
-/// Heads packed in wide rows, and columns of long matrices, are copied on the way (engine/copied_keys.inl): whole heads,
-/// rings that are run through several times, several sequences.
+/// Heads packed in wide rows, and columns of long matrices, are copied on the way (engine/copied_keys.inl):
+/// whole heads, rings that are run through several times, several sequences.
 TEST(AttentionProperty, CopiesAreWhatTheyCopy) {
   const Index heads = 8, d = 64, n = 310;
   for (Index m : {Index(333), Index(1030), small ? Index(1100) : Index(5301)}) {
@@ -171,7 +171,8 @@ TEST(AttentionProperty, CopiesAreWhatTheyCopy) {
     check("full");
     check("causal", heed::causal());
     check("window", heed::window(150, 20));
-    check("sequences", heed::sequences(std::vector<Index>{0, 5, third, n}, std::vector<Index>{0, most, most + 70, m}),
+    check("sequences",
+          heed::sequences(std::vector<Index>{0, 5, third, n}, std::vector<Index>{0, most, most + 70, m}),
           heed::causal());
   }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// heed::exp, log, tanh: the error bounds that functions.hpp states, enforced against long double; special values.
+// heed::exp, log, tanh: the error bounds that functions.hpp states, enforced against long double; special
+// values.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,8 +24,10 @@ template <class T>
 double ulps(T got, long double exact) {
   if (std::isnan(exact)) return std::isnan(got) ? 0 : 1e30;
   const T rounded = static_cast<T>(exact);
-  if (std::isinf(rounded)) return got == rounded || got == std::copysign(std::numeric_limits<T>::max(), rounded) ? 0 : 1e30;
-  if (std::isinf(got)) return got > 0 && exact > 0.9999999L * static_cast<long double>(std::numeric_limits<T>::max()) ? 0 : 1e30;
+  if (std::isinf(rounded))
+    return got == rounded || got == std::copysign(std::numeric_limits<T>::max(), rounded) ? 0 : 1e30;
+  if (std::isinf(got))
+    return got > 0 && exact > 0.9999999L * static_cast<long double>(std::numeric_limits<T>::max()) ? 0 : 1e30;
   int exponent = std::numeric_limits<T>::min_exponent;
   if (exact != 0) std::frexp(exact, &exponent);
   exponent = std::max(exponent, std::numeric_limits<T>::min_exponent);
@@ -51,11 +54,11 @@ struct Row {
   double greatest_ulp;
 };
 const Row rows[] = {
-    {"exp", Function::exp, -110, 95, false, 1.25},    {"exp", Function::exp, -750, 712, false, 1.25},
-    {"exp", Function::exp, -1, 1, false, 1.25},       {"exp", Function::exp, -100, 9, true, 1.25},
-    {"log", Function::log, -1074, 1023.9, true, 1},   {"log", Function::log, -149, 127.9, true, 1},
-    {"log", Function::log, 0.5, 2, false, 1},         {"log", Function::log, 0.99, 1.01, false, 1},
-    {"tanh", Function::tanh, -25, 25, false, 3},      {"tanh", Function::tanh, -1, 1, false, 3},
+    {"exp", Function::exp, -110, 95, false, 1.25},  {"exp", Function::exp, -750, 712, false, 1.25},
+    {"exp", Function::exp, -1, 1, false, 1.25},     {"exp", Function::exp, -100, 9, true, 1.25},
+    {"log", Function::log, -1074, 1023.9, true, 1}, {"log", Function::log, -149, 127.9, true, 1},
+    {"log", Function::log, 0.5, 2, false, 1},       {"log", Function::log, 0.99, 1.01, false, 1},
+    {"tanh", Function::tanh, -25, 25, false, 3},    {"tanh", Function::tanh, -1, 1, false, 3},
     {"tanh", Function::tanh, -140, 20, true, 3},
 };
 

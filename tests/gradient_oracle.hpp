@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Holds attention_backward against plain loops in the next wider type. Without terms of the score, under the bound of
-// the documentation, for every element: with u, δ and n as in oracle.hpp, w = 2δ + (7 + 5√n)u, A = P|V| and
-// E = P ∘ { w(|dP - D| + |dO|·A) + 5√d_v u (|dO||V|ᵀ + |dO|·A) },
+// Holds attention_backward against plain loops in the next wider type. Without terms of the score, under the
+// bound of the documentation, for every element: with u, δ and n as in oracle.hpp, w = 2δ + (7 + 5√n)u, A =
+// P|V| and E = P ∘ { w(|dP - D| + |dO|·A) + 5√d_v u (|dO||V|ᵀ + |dO|·A) },
 //
 //     dV: w Pᵀ|dO|        dQ: |scale| (E|K| + w|dS||K|)        dK: |scale| (E + w|dS|)ᵀ|Q|
 //
-// With terms E and |dS| are multiplied by the terms' slope, whose own error adds 16u P(|dP - D| + |dO|·A), and 256 u of the
-// greatest element are given on top.
+// With terms E and |dS| are multiplied by the terms' slope, whose own error adds 16u P(|dP - D| + |dO|·A),
+// and 256 u of the greatest element are given on top.
 #ifndef HEED_TESTS_GRADIENT_ORACLE_HPP
 #define HEED_TESTS_GRADIENT_ORACLE_HPP
 
@@ -22,8 +22,8 @@ class GradientOracle {
   explicit GradientOracle(const char* name) : name_(name) {}
   ~GradientOracle() {
     std::printf("%s, %s, %s: %d cases, worst ratio to the bound: dq %.3f, dk %.3f, dv %.3f\n", name_,
-                sizeof(T) == 4 ? "float" : "double", heed::name(heed::instruction_set()), cases_, worst_[0], worst_[1],
-                worst_[2]);
+                sizeof(T) == 4 ? "float" : "double", heed::name(heed::instruction_set()), cases_, worst_[0],
+                worst_[1], worst_[2]);
     EXPECT_GT(compared_, 0) << name_ << ": nothing was compared";
   }
   GradientOracle(const GradientOracle&) = delete;
@@ -34,8 +34,8 @@ class GradientOracle {
     using Wide = typename WiderOf<T>::type;
     ++cases_;
     const Inputs<T> in(c);
-    const heed::Shape shape = heed::detail::make_shape(spec, in.q.rows(), in.q.cols(), in.k.rows(), in.k.cols(),
-                                                       in.v.rows(), in.v.cols());
+    const heed::Shape shape = heed::detail::make_shape(spec, in.q.rows(), in.q.cols(), in.k.rows(),
+                                                       in.k.cols(), in.v.rows(), in.v.cols());
     Dice dice(c.seed + 5);
     const Matrix<T> dout_values = dice.matrix<T>(shape.queries, shape.heads * shape.d_v);
     const Matrix<T> dlse = with_lse ? dice.matrix<T>(shape.queries, shape.heads)
@@ -68,10 +68,12 @@ class GradientOracle {
 
     const Matrix<T> got[3] = {dq.view(), dk.view(), dv.view()};
     const Matrix<Wide> exact[3] = {eq, ek, ev};
-    Matrix<double> bound[3] = {Matrix<double>::Zero(eq.rows(), eq.cols()), Matrix<double>::Zero(ek.rows(), ek.cols()),
+    Matrix<double> bound[3] = {Matrix<double>::Zero(eq.rows(), eq.cols()),
+                               Matrix<double>::Zero(ek.rows(), ek.cols()),
                                Matrix<double>::Zero(ev.rows(), ev.cols())};
     for (Index s = 0; s < shape.sequences; ++s)
-      for (Index h = 0; h < shape.heads; ++h) add_bounds(shape, shape.place(s, h), spec, in, dout_values, dlse, bound);
+      for (Index h = 0; h < shape.heads; ++h)
+        add_bounds(shape, shape.place(s, h), spec, in, dout_values, dlse, bound);
     if constexpr (Spec::has_terms)
       for (int g = 0; g < 3; ++g) {
         const Wide most = exact[g].size() == 0 ? Wide(0) : exact[g].cwiseAbs().maxCoeff();
@@ -84,9 +86,9 @@ class GradientOracle {
           const double ratio = off == 0 ? 0 : off / bound[g](i, j);
           ++compared_;
           if (!(ratio <= 1) && failures_++ < 10)
-            ADD_FAILURE() << name_ << ": d" << "qkv"[g] << "(" << i << ", " << j << ") is " << got[g](i, j)
-                          << ", exactly " << static_cast<double>(exact[g](i, j)) << ", ratio " << ratio << "; "
-                          << c.text();
+            ADD_FAILURE() << name_ << ": d"
+                          << "qkv"[g] << "(" << i << ", " << j << ") is " << got[g](i, j) << ", exactly "
+                          << static_cast<double>(exact[g](i, j)) << ", ratio " << ratio << "; " << c.text();
           worst_[g] = std::max(worst_[g], ratio);
         }
   }
@@ -95,8 +97,9 @@ class GradientOracle {
   static constexpr double u = std::numeric_limits<T>::epsilon() / 2;
 
   template <class Spec>
-  static void add_bounds(const heed::Shape& shape, const heed::Place& place, const Spec& spec, const Inputs<T>& in,
-                         const Matrix<T>& dout_values, const Matrix<T>& dlse, Matrix<double> (&bound)[3]) {
+  static void add_bounds(const heed::Shape& shape, const heed::Place& place, const Spec& spec,
+                         const Inputs<T>& in, const Matrix<T>& dout_values, const Matrix<T>& dlse,
+                         Matrix<double> (&bound)[3]) {
     const Index n = place.queries, m = place.keys, d = shape.d, d_v = shape.d_v;
     const Index qh = place.head * d, oh = place.head * d_v, group = shape.heads / shape.key_heads;
     const Index kh = place.head / group * d, vh = place.head / group * d_v;
@@ -133,7 +136,8 @@ class GradientOracle {
       const double sink = spec.template sink<double>(place.head);
       top = std::max(top, sink);
       double sum = std::exp(sink - top), mean = 0, mix = 0;
-      for (Index j = 0; j < m; ++j) sum += p[static_cast<std::size_t>(j)] = std::exp(p[static_cast<std::size_t>(j)] - top);
+      for (Index j = 0; j < m; ++j)
+        sum += p[static_cast<std::size_t>(j)] = std::exp(p[static_cast<std::size_t>(j)] - top);
       for (Index j = 0; j < m; ++j) {
         double& x = p[static_cast<std::size_t>(j)];
         x /= sum;
@@ -148,7 +152,8 @@ class GradientOracle {
         const double p_ij = p[static_cast<std::size_t>(j)], g = slope[static_cast<std::size_t>(j)];
         const double x = g == 0 ? p_ij : std::max<double>(p_ij, std::numeric_limits<T>::min() / w);
         const double gap = std::abs(dp(i, j) - mean + dl);
-        const double e = x * (w * (gap + mix) + sums_v * (dp_size(i, j) + mix) + u * std::abs(dl)) * g + w * x * gap * g +
+        const double e = x * (w * (gap + mix) + sums_v * (dp_size(i, j) + mix) + u * std::abs(dl)) * g +
+                         w * x * gap * g +
                          (Spec::has_terms ? 16 * u * x * (gap + mix) : 0);  // tanh' = 1 - tanh² near 0
         bound[2].row(place.key_begin + j).segment(vh, d_v) += w * x * o.row(i).cwiseAbs();
         bound[0].row(place.query_begin + i).segment(qh, d) += scale * e * k.row(j).cwiseAbs();

@@ -27,7 +27,8 @@ using heed::KeyRange;
 using heed::Place;
 using heed::Position;
 
-/// A mask of any type behind one type, so that compositions can be drawn at run time. Also what a user's own mask is.
+/// A mask of any type behind one type, so that compositions can be drawn at run time. Also what a user's own
+/// mask is.
 struct AnyBound {
   std::function<bool(Position, Position)> see;
   std::function<KeyRange(Index, Index, Index)> keys, full;
@@ -49,8 +50,12 @@ struct Any : heed::mask_tag {
       const auto bound = mask.bind(place);
       const Index m = place.keys;
       return AnyBound{[bound](Position i, Position j) { return bound.visible(i, j); },
-                      [bound, m](Index i0, Index i1, Index from) { return heed::detail::key_ranges(bound, m, i0, i1, from); },
-                      [bound, m](Index i0, Index i1, Index from) { return heed::detail::full_ranges(bound, m, i0, i1, from); }};
+                      [bound, m](Index i0, Index i1, Index from) {
+                        return heed::detail::key_ranges(bound, m, i0, i1, from);
+                      },
+                      [bound, m](Index i0, Index i1, Index from) {
+                        return heed::detail::full_ranges(bound, m, i0, i1, from);
+                      }};
     };
     return any;
   }
@@ -89,17 +94,21 @@ std::vector<int> draw_ids(Draw& draw, Index count) {
 Any draw_leaf(Draw& draw, const Problem& problem) {
   const Index reach = problem.queries() + problem.keys() + 2;
   switch (draw.below(9)) {
-    case 0: return Any::of("causal", heed::causal());
-    case 1: return Any::of("causal(top_left)", heed::causal(heed::top_left));
+    case 0:
+      return Any::of("causal", heed::causal());
+    case 1:
+      return Any::of("causal(top_left)", heed::causal(heed::top_left));
     case 2: {
       const Index offset = draw.between(-reach, reach);
       return Any::of("causal(" + std::to_string(offset) + ")", heed::causal(offset));
     }
     case 3: {
       const Index left = draw.below(4) == 0 ? heed::unbounded : draw.between(-3, 9);
-      const Index right = draw.below(4) == 0 ? heed::unbounded : draw.between(left == heed::unbounded ? -9 : -left, 9);
-      return Any::of("window(" + std::to_string(left) + "," + std::to_string(right) + ")",
-                     draw.coin() ? heed::window(left, right) : heed::window(left, right, draw.between(-5, 5)));
+      const Index right =
+          draw.below(4) == 0 ? heed::unbounded : draw.between(left == heed::unbounded ? -9 : -left, 9);
+      return Any::of(
+          "window(" + std::to_string(left) + "," + std::to_string(right) + ")",
+          draw.coin() ? heed::window(left, right) : heed::window(left, right, draw.between(-5, 5)));
     }
     case 4: {
       const auto q = draw_ids(draw, problem.queries());
@@ -116,7 +125,8 @@ Any draw_leaf(Draw& draw, const Problem& problem) {
     }
     case 6: {
       const Index period = draw.between(1, 5);
-      return Any::of("mask_where", heed::mask_where([period](auto i, auto j) { return (i + j) % period == 0; }));
+      return Any::of("mask_where",
+                     heed::mask_where([period](auto i, auto j) { return (i + j) % period == 0; }));
     }
     case 7: {
       const Index seed = draw.below(1000);
@@ -133,7 +143,8 @@ Any draw_leaf(Draw& draw, const Problem& problem) {
     }
     default: {
       const bool active = draw.coin();
-      return Any::of(active ? "when(true)" : "when(false)", heed::when(active, heed::causal(draw.between(-4, 4))));
+      return Any::of(active ? "when(true)" : "when(false)",
+                     heed::when(active, heed::causal(draw.between(-4, 4))));
     }
   }
 }
@@ -159,7 +170,8 @@ Any draw_mask(Draw& draw, const Problem& problem, int depth) {
   }
 }
 
-/// Walks the ranges of one kind; marks what they cover. Fails on disorder, emptiness, or a walk that does not end.
+/// Walks the ranges of one kind; marks what they cover. Fails on disorder, emptiness, or a walk that does not
+/// end.
 template <class Ranges>
 std::vector<char> walk(const Ranges& ranges, Index keys, const std::string& name) {
   std::vector<char> covered(static_cast<std::size_t>(keys), 0);
@@ -186,24 +198,31 @@ void check(const Bound& bound, const Place& place, Draw& draw, const std::string
   for (int tile = 0; tile < 4; ++tile) {
     if (place.queries == 0) return;
     const Index i0 = draw.below(place.queries), i1 = draw.between(i0 + 1, std::min(place.queries, i0 + 16));
-    const auto some = walk([&](Index from) { return bound.key_ranges(i0, i1, from); }, place.keys, name + " key_ranges");
-    const auto all = walk([&](Index from) { return bound.full_ranges(i0, i1, from); }, place.keys, name + " full_ranges");
+    const auto some =
+        walk([&](Index from) { return bound.key_ranges(i0, i1, from); }, place.keys, name + " key_ranges");
+    const auto all =
+        walk([&](Index from) { return bound.full_ranges(i0, i1, from); }, place.keys, name + " full_ranges");
     for (Index j = 0; j < place.keys; ++j) {
       for (Index i = i0; i < i1; ++i) {
         const bool visible = bound.visible(static_cast<Position>(i), static_cast<Position>(j));
-        ASSERT_TRUE(!visible || some[static_cast<std::size_t>(j)]) << name << ": key " << j << " is visible to " << i << " outside key_ranges";
-        ASSERT_TRUE(visible || !all[static_cast<std::size_t>(j)]) << name << ": key " << j << " is hidden from " << i << " inside full_ranges";
+        ASSERT_TRUE(!visible || some[static_cast<std::size_t>(j)])
+            << name << ": key " << j << " is visible to " << i << " outside key_ranges";
+        ASSERT_TRUE(visible || !all[static_cast<std::size_t>(j)])
+            << name << ": key " << j << " is hidden from " << i << " inside full_ranges";
       }
     }
     // A walk may start anywhere.
     const Index start = draw.between(0, place.keys);
     const KeyRange r = bound.key_ranges(i0, i1, start);
-    for (Index j = start; j < r.begin; ++j) ASSERT_FALSE(some[static_cast<std::size_t>(j)] && [&] {
-      for (Index i = i0; i < i1; ++i) {
-        if (bound.visible(static_cast<Position>(i), static_cast<Position>(j))) return true;
-      }
-      return false;
-    }()) << name << ": the walk from " << start << " skips " << j;
+    for (Index j = start; j < r.begin; ++j)
+      ASSERT_FALSE(some[static_cast<std::size_t>(j)] &&
+                   [&] {
+                     for (Index i = i0; i < i1; ++i) {
+                       if (bound.visible(static_cast<Position>(i), static_cast<Position>(j))) return true;
+                     }
+                     return false;
+                   }())
+          << name << ": the walk from " << start << " skips " << j;
   }
 }
 
@@ -219,7 +238,8 @@ Problem draw_problem(Draw& draw) {
 
 heed::Shape shape_of(const Problem& problem) {
   const auto layout = heed::sequences(problem.query_offsets, problem.key_offsets);
-  return heed::detail::make_shape(heed::spec(layout), problem.queries(), 4, problem.keys(), 4, problem.keys(), 4);
+  return heed::detail::make_shape(heed::spec(layout), problem.queries(), 4, problem.keys(), 4, problem.keys(),
+                                  4);
 }
 
 TEST(MaskAlgebra, RangesAgreeWithPairsOnRandomCompositions) {
@@ -238,7 +258,8 @@ TEST(MaskAlgebra, SpecIntersectsItsMasks) {
   for (int trial = 0; trial < 500 && !HasFailure(); ++trial) {
     const Problem problem = draw_problem(draw);
     const heed::Shape shape = shape_of(problem);
-    const Any a = draw_mask(draw, problem, 1), b = draw_mask(draw, problem, 1), c = draw_mask(draw, problem, 1);
+    const Any a = draw_mask(draw, problem, 1), b = draw_mask(draw, problem, 1),
+              c = draw_mask(draw, problem, 1);
     const auto spec = heed::spec(a, b, c);
     const Place place = shape.place(draw.below(shape.sequences), 0);
     const auto rules = spec.bind<float>(place);

@@ -29,7 +29,8 @@ void expect(const Mask& mask, const Place& place, Want want) {
   const auto bound = mask.bind(place);
   for (Position i = 0; i < place.queries; ++i) {
     for (Position j = 0; j < place.keys; ++j) {
-      ASSERT_EQ(bound.visible(i, j), want(i, j)) << "N " << place.queries << " M " << place.keys << " i " << i << " j " << j;
+      ASSERT_EQ(bound.visible(i, j), want(i, j))
+          << "N " << place.queries << " M " << place.keys << " i " << i << " j " << j;
     }
   }
 }
@@ -39,7 +40,8 @@ TEST(Mask, Causal) {
     for (Index m : {0, 1, 2, 5, 9}) {
       expect(heed::causal(), one(n, m), [&](Index i, Index j) { return j <= i + m - n; });
       expect(heed::causal(heed::top_left), one(n, m), [&](Index i, Index j) { return j <= i; });
-      for (Index offset : {Index{-3}, Index{2}, Index{20}, Index{-20}, std::numeric_limits<Index>::max(), std::numeric_limits<Index>::min()}) {
+      for (Index offset : {Index{-3}, Index{2}, Index{20}, Index{-20}, std::numeric_limits<Index>::max(),
+                           std::numeric_limits<Index>::min()}) {
         const Index off = std::max<Index>(-100, std::min<Index>(100, offset));
         expect(heed::causal(offset), one(n, m), [&](Index i, Index j) { return j <= i + off; });
       }
@@ -53,15 +55,21 @@ TEST(Mask, Window) {
       for (Index left : {Index{-1}, Index{0}, Index{2}, Index{50}}) {
         for (Index right : {Index{1}, Index{3}, Index{50}}) {
           const Index off = m - n;
-          expect(heed::window(left, right), one(n, m), [&](Index i, Index j) { return i + off - left <= j && j <= i + off + right; });
-          expect(heed::window(left, right, heed::top_left), one(n, m), [&](Index i, Index j) { return i - left <= j && j <= i + right; });
-          expect(heed::window(left, right, 4), one(n, m), [&](Index i, Index j) { return i + 4 - left <= j && j <= i + 4 + right; });
-          expect(heed::window(heed::unbounded, right), one(n, m), [&](Index i, Index j) { return j <= i + off + right; });
-          expect(heed::window(left, heed::unbounded), one(n, m), [&](Index i, Index j) { return i + off - left <= j; });
+          expect(heed::window(left, right), one(n, m),
+                 [&](Index i, Index j) { return i + off - left <= j && j <= i + off + right; });
+          expect(heed::window(left, right, heed::top_left), one(n, m),
+                 [&](Index i, Index j) { return i - left <= j && j <= i + right; });
+          expect(heed::window(left, right, 4), one(n, m),
+                 [&](Index i, Index j) { return i + 4 - left <= j && j <= i + 4 + right; });
+          expect(heed::window(heed::unbounded, right), one(n, m),
+                 [&](Index i, Index j) { return j <= i + off + right; });
+          expect(heed::window(left, heed::unbounded), one(n, m),
+                 [&](Index i, Index j) { return i + off - left <= j; });
         }
       }
       expect(heed::window(heed::unbounded, heed::unbounded), one(n, m), [](Index, Index) { return true; });
-      expect(heed::last(3), one(n, m), [&](Index i, Index j) { return i + m - n - 2 <= j && j <= i + m - n; });
+      expect(heed::last(3), one(n, m),
+             [&](Index i, Index j) { return i + m - n - 2 <= j && j <= i + m - n; });
     }
   }
 }
@@ -103,7 +111,8 @@ TEST(Mask, DocumentsCountRowsOverAllSequences) {
   for (Index s = 0; s < 2; ++s) {
     const Place place = shape.place(s, 0);
     expect(mask, place, [&](Index i, Index j) {
-      return q[static_cast<std::size_t>(place.query_begin + i)] == k[static_cast<std::size_t>(place.key_begin + j)];
+      return q[static_cast<std::size_t>(place.query_begin + i)] ==
+             k[static_cast<std::size_t>(place.key_begin + j)];
     });
   }
 }
@@ -119,8 +128,10 @@ TEST(Mask, DenseSharedAndPerHead) {
   for (Index h = 0; h < 2; ++h) {
     expect(heed::dense_mask(b), shape.place(0, h), [&](Index i, Index j) { return b(i, 3 * h + j); });
     expect(heed::dense_mask(b.leftCols(3)), shape.place(0, h), [&](Index i, Index j) { return b(i, j); });
-    expect(heed::dense_mask(b.transpose().transpose()), shape.place(0, h), [&](Index i, Index j) { return b(i, 3 * h + j); });
-    expect(heed::dense_mask((b.array() == false).matrix()), shape.place(0, h), [&](Index i, Index j) { return !b(i, 3 * h + j); });
+    expect(heed::dense_mask(b.transpose().transpose()), shape.place(0, h),
+           [&](Index i, Index j) { return b(i, 3 * h + j); });
+    expect(heed::dense_mask((b.array() == false).matrix()), shape.place(0, h),
+           [&](Index i, Index j) { return !b(i, 3 * h + j); });
   }
 }
 
@@ -135,7 +146,8 @@ TEST(Mask, DenseOfSeveralSequencesHasAllRowsAndTheLongestKeys) {
   for (Index s = 0; s < 2; ++s) {
     for (Index h = 0; h < 2; ++h) {
       const Place place = shape.place(s, h);
-      expect(heed::dense_mask(b), place, [&](Index i, Index j) { return b(place.query_begin + i, 4 * h + j); });
+      expect(heed::dense_mask(b), place,
+             [&](Index i, Index j) { return b(place.query_begin + i, 4 * h + j); });
     }
   }
 }
@@ -144,9 +156,12 @@ bool even_sum(Position i, Position j) { return (i + j) % 2 == 0; }
 
 TEST(Mask, MaskWhereTakesWhatItIsGiven) {
   const Place place{4, 5, 2, 3, 4, 4, 0, 0, 5};
-  expect(heed::mask_where([](auto i, auto j) { return i < j; }), place, [](Index i, Index j) { return i < j; });
-  expect(heed::mask_where([](auto i, auto j, auto h) { return i + h < j; }), place, [](Index i, Index j) { return i + 2 < j; });
-  expect(heed::mask_where([](auto i, auto j, auto h, auto s) { return i + h < j + s; }), place, [](Index i, Index j) { return i + 2 < j + 3; });
+  expect(heed::mask_where([](auto i, auto j) { return i < j; }), place,
+         [](Index i, Index j) { return i < j; });
+  expect(heed::mask_where([](auto i, auto j, auto h) { return i + h < j; }), place,
+         [](Index i, Index j) { return i + 2 < j; });
+  expect(heed::mask_where([](auto i, auto j, auto h, auto s) { return i + h < j + s; }), place,
+         [](Index i, Index j) { return i + 2 < j + 3; });
   expect(heed::mask_where(even_sum), place, [](Index i, Index j) { return (i + j) % 2 == 0; });
   expect(heed::mask_where(&even_sum), place, [](Index i, Index j) { return (i + j) % 2 == 0; });
   struct Heavy {

@@ -73,7 +73,8 @@ TEST(Merge, SplitAndMergeEqualsWholeInPlaceOnBlocks) {
     return p;
   };
   const auto whole = attend(0, m);
-  Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> out = Eigen::MatrixXd::Constant(n + 2, h * d_v + 3, 77);
+  Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> out =
+      Eigen::MatrixXd::Constant(n + 2, h * d_v + 3, 77);
   Eigen::MatrixXd lse = Eigen::MatrixXd::Constant(n, h, -infinity);
   const Index cuts[] = {0, 1, 1, 13, 20};
   for (int c = 0; c < 4; ++c) {
@@ -91,7 +92,8 @@ TEST(Merge, WrongSizesNameWhatIsWrong) {
   const Eigen::MatrixXf out = Eigen::MatrixXf::Zero(3, 4), lse = Eigen::MatrixXf::Zero(3, 2);
   const auto message = [&](Index rows, Index cols, Index lse_rows, Index lse_cols) -> std::string {
     try {
-      heed::merge(out, lse, Eigen::MatrixXf::Zero(rows, cols).eval(), Eigen::MatrixXf::Zero(lse_rows, lse_cols).eval());
+      heed::merge(out, lse, Eigen::MatrixXf::Zero(rows, cols).eval(),
+                  Eigen::MatrixXf::Zero(lse_rows, lse_cols).eval());
     } catch (const std::invalid_argument& e) {
       return e.what();
     }

@@ -239,9 +239,9 @@ class Oracle {
         const heed::Place place = shape.place(s, h);
         const Index key_head = h / (shape.heads / shape.key_heads);
         const Index n = place.queries, m = place.keys, d = shape.d, d_v = shape.d_v;
-        compare(c, n, m, d_v, spec.template sink<double>(h), spec.template bind<double>(place), spec.template bind<T>(place),
-                spec.template scale<T>(d), in.q.block(place.query_begin, h * d, n, d),
-                in.k.block(place.key_begin, key_head * d, m, d),
+        compare(c, n, m, d_v, spec.template sink<double>(h), spec.template bind<double>(place),
+                spec.template bind<T>(place), spec.template scale<T>(d),
+                in.q.block(place.query_begin, h * d, n, d), in.k.block(place.key_begin, key_head * d, m, d),
                 in.v.block(place.key_begin, key_head * d_v, m, d_v),
                 out.view().block(place.query_begin, h * d_v, n, d_v),
                 saved.lse.col(h).segment(place.query_begin, n),
@@ -255,10 +255,10 @@ class Oracle {
 
  private:
   template <class Rules, class OwnRules, class Exact>
-  void compare(const Case& c, Index n, Index m, Index d_v, double sink, const Rules& rules, const OwnRules& own_rules,
-               T scale, const Matrix<T>& q, const Matrix<T>& k, const Matrix<T>& v, const Matrix<T>& out,
-               const Matrix<T>& lse, const Matrix<double>& rounded, const Matrix<double>& exact_lse,
-               const Exact& exact) {
+  void compare(const Case& c, Index n, Index m, Index d_v, double sink, const Rules& rules,
+               const OwnRules& own_rules, T scale, const Matrix<T>& q, const Matrix<T>& k, const Matrix<T>& v,
+               const Matrix<T>& out, const Matrix<T>& lse, const Matrix<double>& rounded,
+               const Matrix<double>& exact_lse, const Exact& exact) {
     constexpr double u = std::numeric_limits<T>::epsilon() / 2;
     constexpr double hidden = -std::numeric_limits<double>::infinity();
     if (n == 0 || m == 0) {
@@ -352,9 +352,9 @@ class Oracle {
   void expect_nothing(const Case& c, Index i, const Matrix<T>& out, const Matrix<T>& lse, double sink) {
     ++compared_;
     const double off = std::abs(static_cast<double>(lse(i, 0)) - sink);
-    const bool right =
-        out.row(i).isZero(T(0)) && (static_cast<double>(lse(i, 0)) == sink ||
-                                    off <= 4 * static_cast<double>(std::numeric_limits<T>::epsilon()) * std::abs(sink));
+    const bool right = out.row(i).isZero(T(0)) &&
+                       (static_cast<double>(lse(i, 0)) == sink ||
+                        off <= 4 * static_cast<double>(std::numeric_limits<T>::epsilon()) * std::abs(sink));
     if (!right && failures_++ < 10)
       ADD_FAILURE() << name_ << ": row " << i << " sees nothing, its log-sum-exp is " << lse(i, 0) << "; "
                     << c.text();

@@ -47,7 +47,8 @@ struct Result {
 template <class Wide, class T, class... P>
 Result<T> attend(const Matrix<T>& q, const Matrix<T>& k, const Matrix<T>& v, const P&... policies) {
   const auto spec = heed::spec(policies...);
-  const auto shape = heed::detail::make_shape(spec, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+  const auto shape =
+      heed::detail::make_shape(spec, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   Result<T> r{Matrix<T>(shape.queries, shape.heads * shape.d_v), Matrix<T>(shape.queries, shape.heads)};
   heed::detail::reference_forward<Wide>(spec, shape, q, k, v, r.out, &r.lse);
   return r;
@@ -76,7 +77,8 @@ TEST(Reference, WorkedNumbersOfDotScores) {
 TEST(Reference, DefaultScaleIsOneOverRootD) {
   const auto q = draw(3, 16, 1), k = draw(5, 16, 2), v = draw(5, 2, 3);
   EXPECT_EQ(attend<double>(q, k, v).out, attend<double>(q, k, v, heed::scale(0.25)).out);
-  EXPECT_EQ(attend<double>(q, k, v, heed::scale(0)).out.row(0), attend<double>(q, k, v, heed::scale(0)).out.row(2));
+  EXPECT_EQ(attend<double>(q, k, v, heed::scale(0)).out.row(0),
+            attend<double>(q, k, v, heed::scale(0)).out.row(2));
   EXPECT_EQ(attend<double>(q, k, v, heed::scale(-0.25)).out, attend<double>(Matrix<double>(-q), k, v).out);
 }
 
@@ -107,12 +109,16 @@ TEST(Reference, TermsActInTheirCanonicalOrder) {
     EXPECT_LT((got.out - want.out).cwiseAbs().maxCoeff(), 1e-14);
     EXPECT_LT((got.lse - want.lse).cwiseAbs().maxCoeff(), 1e-14);
   };
-  const auto first = attend<double>(q, k, v, heed::heads(2), heed::softcap(2), heed::alibi(), heed::bias(b), plus, half);
-  const auto second = attend<double>(q, k, v, plus, heed::bias(b), half, heed::alibi(), heed::softcap(2), heed::heads(2));
+  const auto first =
+      attend<double>(q, k, v, heed::heads(2), heed::softcap(2), heed::alibi(), heed::bias(b), plus, half);
+  const auto second =
+      attend<double>(q, k, v, plus, heed::bias(b), half, heed::alibi(), heed::softcap(2), heed::heads(2));
   expect(first);
   EXPECT_EQ(first.out, second.out);
   EXPECT_EQ(first.lse, second.lse);
-  EXPECT_NE(first.out, attend<double>(q, k, v, half, plus, heed::bias(b), heed::alibi(), heed::softcap(2), heed::heads(2)).out);
+  EXPECT_NE(first.out, attend<double>(q, k, v, half, plus, heed::bias(b), heed::alibi(), heed::softcap(2),
+                                      heed::heads(2))
+                           .out);
 }
 
 TEST(Reference, AlibiOffsetsAndSlopes) {
@@ -120,13 +126,16 @@ TEST(Reference, AlibiOffsetsAndSlopes) {
   const auto q = draw(n, 4, 1), k = draw(m, 4, 2), v = draw(m, 2, 3);
   const auto by_hand = [&](double m0, double m1, Index off) {
     return attend<double>(q, k, v, heed::heads(2), heed::score_with([=](auto s, auto i, auto j, auto h) {
-                            return s - (h == 0 ? m0 : m1) * static_cast<double>(std::abs(i + static_cast<int>(off) - j));
-                          })).lse;
+                            return s - (h == 0 ? m0 : m1) *
+                                           static_cast<double>(std::abs(i + static_cast<int>(off) - j));
+                          }))
+        .lse;
   };
   const Eigen::Vector2f slopes(0.5f, 0.125f);
   EXPECT_EQ(attend<double>(q, k, v, heed::heads(2), heed::alibi(slopes)).lse, by_hand(0.5, 0.125, m - n));
   EXPECT_EQ(attend<double>(q, k, v, heed::heads(2), heed::alibi({1.0, 2.0})).lse, by_hand(1, 2, m - n));
-  EXPECT_EQ(attend<double>(q, k, v, heed::heads(2), heed::alibi(heed::top_left)).lse, by_hand(1.0 / 16, 1.0 / 256, 0));
+  EXPECT_EQ(attend<double>(q, k, v, heed::heads(2), heed::alibi(heed::top_left)).lse,
+            by_hand(1.0 / 16, 1.0 / 256, 0));
   EXPECT_EQ(attend<double>(q, k, v, heed::heads(2), heed::alibi(7)).lse, by_hand(1.0 / 16, 1.0 / 256, 7));
 }
 
@@ -134,7 +143,9 @@ TEST(Reference, BiasBroadcasts) {
   const Index n = 3, m = 4;
   const auto q = draw(n, 4, 1), k = draw(m, 4, 2), v = draw(m, 2, 3);
   const auto full = draw(n, 2 * m, 4);
-  const auto lse = [&](const Matrix<double>& b) { return attend<double>(q, k, v, heed::heads(2), heed::bias(b)).lse; };
+  const auto lse = [&](const Matrix<double>& b) {
+    return attend<double>(q, k, v, heed::heads(2), heed::bias(b)).lse;
+  };
   const Matrix<double> left = full.leftCols(m);
   EXPECT_EQ(lse(left), lse(Matrix<double>(left.replicate(1, 2))));
   EXPECT_EQ(lse(left.row(1)), lse(Matrix<double>(left.row(1).replicate(n, 1))));
@@ -149,12 +160,15 @@ TEST(Reference, BiasBroadcasts) {
 
 TEST(Reference, BiasOfSeveralSequences) {
   const auto q = draw(5, 4, 1), k = draw(6, 4, 2), v = draw(6, 2, 3), b = draw(5, 8, 4);
-  const auto whole = attend<double>(q, k, v, heed::heads(2), heed::sequences({0, 3, 5}, {0, 2, 6}), heed::bias(b));
+  const auto whole =
+      attend<double>(q, k, v, heed::heads(2), heed::sequences({0, 3, 5}, {0, 2, 6}), heed::bias(b));
   Matrix<double> first(3, 4), second(2, 8);
   first << b.block(0, 0, 3, 2), b.block(0, 4, 3, 2);
   second = b.bottomRows(2);
-  const auto one = attend<double>(Matrix<double>(q.topRows(3)), Matrix<double>(k.topRows(2)), Matrix<double>(v.topRows(2)), heed::heads(2), heed::bias(first));
-  const auto two = attend<double>(Matrix<double>(q.bottomRows(2)), Matrix<double>(k.bottomRows(4)), Matrix<double>(v.bottomRows(4)), heed::heads(2), heed::bias(second));
+  const auto one = attend<double>(Matrix<double>(q.topRows(3)), Matrix<double>(k.topRows(2)),
+                                  Matrix<double>(v.topRows(2)), heed::heads(2), heed::bias(first));
+  const auto two = attend<double>(Matrix<double>(q.bottomRows(2)), Matrix<double>(k.bottomRows(4)),
+                                  Matrix<double>(v.bottomRows(4)), heed::heads(2), heed::bias(second));
   EXPECT_EQ(whole.out.topRows(3), one.out);
   EXPECT_EQ(whole.out.bottomRows(2), two.out);
   EXPECT_EQ(whole.lse.bottomRows(2), two.lse);
@@ -165,7 +179,8 @@ TEST(Reference, GroupedHeadsEqualRepeatedKeys) {
   Matrix<double> keys(5, 12), values(5, 8);
   keys << k.leftCols(3), k.leftCols(3), k.rightCols(3), k.rightCols(3);
   values << v.leftCols(2), v.leftCols(2), v.rightCols(2), v.rightCols(2);
-  EXPECT_EQ(attend<double>(q, k, v, heed::heads(4, 2)).out, attend<double>(q, keys, values, heed::heads(4)).out);
+  EXPECT_EQ(attend<double>(q, k, v, heed::heads(4, 2)).out,
+            attend<double>(q, keys, values, heed::heads(4)).out);
 }
 
 TEST(Reference, QueryThatSeesNothing) {
@@ -208,7 +223,10 @@ TEST(Reference, MinusInfinityScoreHidesThePair) {
   b.setConstant(-infinity);
   EXPECT_EQ(attend<double>(q, k, v, heed::bias(b)).out, Matrix<double>::Zero(3, 2));
   b.setConstant(-1e9);  // a finite number is an ordinary one
-  EXPECT_LT((attend<double>(q, k, draw(4, 2, 3), heed::bias(b)).out - attend<double>(q, k, draw(4, 2, 3)).out).cwiseAbs().maxCoeff(), 1e-6);
+  EXPECT_LT((attend<double>(q, k, draw(4, 2, 3), heed::bias(b)).out - attend<double>(q, k, draw(4, 2, 3)).out)
+                .cwiseAbs()
+                .maxCoeff(),
+            1e-6);
 }
 
 TEST(Reference, VisibleNaNReachesItsRowsOnly) {
@@ -224,14 +242,17 @@ TEST(Reference, VisibleNaNReachesItsRowsOnly) {
 
 /// The same variant in every scalar: long double and AutoDiffScalar go through every policy.
 template <class T, class Wide>
-Result<T> everything(const Matrix<double>& q, const Matrix<double>& k, const Matrix<double>& v, const Matrix<double>& b) {
+Result<T> everything(const Matrix<double>& q, const Matrix<double>& k, const Matrix<double>& v,
+                     const Matrix<double>& b) {
   const std::vector<int> ids{0, 0, 1, 1, 1, 0};
   const Eigen::Matrix<bool, Eigen::Dynamic, Eigen::Dynamic> seen = (b.array() > -1.0).matrix();
   const auto cast = [](const Matrix<double>& m) -> Matrix<T> { return m.template cast<T>(); };
-  return attend<Wide>(cast(q), cast(k), cast(v), heed::heads(2, 1), heed::scale(0.7), heed::when(true, heed::causal()),
-                      heed::window(4, heed::unbounded) | heed::documents(ids), heed::dense_mask(seen), !heed::window(-3, 3),
-                      heed::lengths({5}), heed::mask_where([](auto i, auto j) { return i * j != 6; }), heed::softcap(3.0),
-                      heed::bias(b), heed::alibi(), heed::score_with([](auto s, auto, auto) { return decltype(s)(s * 2); }), heed::softmax());
+  return attend<Wide>(
+      cast(q), cast(k), cast(v), heed::heads(2, 1), heed::scale(0.7), heed::when(true, heed::causal()),
+      heed::window(4, heed::unbounded) | heed::documents(ids), heed::dense_mask(seen), !heed::window(-3, 3),
+      heed::lengths({5}), heed::mask_where([](auto i, auto j) { return i * j != 6; }), heed::softcap(3.0),
+      heed::bias(b), heed::alibi(), heed::score_with([](auto s, auto, auto) { return decltype(s)(s * 2); }),
+      heed::softmax());
 }
 
 TEST(Reference, EveryScalarTakesEveryPolicy) {
@@ -274,7 +295,8 @@ TEST(Reference, AutomaticDerivativeMeetsCentralDifferences) {
   // Some entries are constants without derivatives, as a user's may be.
   dual_k(0, 1) = Dual(k(0, 1));
   const auto lift = [](const Matrix<double>& m) -> Matrix<Dual> { return m.cast<Dual>(); };
-  const auto r = attend<Dual>(lift(q), dual_k, lift(v), heed::causal(), heed::softcap(1.5), heed::alibi(), functor);
+  const auto r =
+      attend<Dual>(lift(q), dual_k, lift(v), heed::causal(), heed::softcap(1.5), heed::alibi(), functor);
   const Eigen::VectorXd got = r.out(2, 1).derivatives() + 0.5 * r.lse(1, 0).derivatives();
   for (Index i = 0; i < n; ++i) {
     for (Index j = 0; j < d; ++j) {

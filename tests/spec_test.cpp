@@ -64,9 +64,11 @@ TEST(Spec, RulesAreTriviallyCopyable) {
   const Eigen::MatrixXf b = Eigen::MatrixXf::Zero(8, 8);
   std::vector<int> ids(8, 1);
   const float slope = 2;
-  const auto spec = heed::spec(heed::bias(b), heed::documents(ids) & !heed::causal(), heed::lengths({4}), heed::alibi(),
-                               heed::when(true, heed::softcap(3.0f)), heed::mask_where([&](auto i, auto j) { return ids[static_cast<std::size_t>(i)] != j; }),
-                               heed::score_with([=](auto s, auto, auto) { return s * slope; }));
+  const auto spec =
+      heed::spec(heed::bias(b), heed::documents(ids) & !heed::causal(), heed::lengths({4}), heed::alibi(),
+                 heed::when(true, heed::softcap(3.0f)),
+                 heed::mask_where([&](auto i, auto j) { return ids[static_cast<std::size_t>(i)] != j; }),
+                 heed::score_with([=](auto s, auto, auto) { return s * slope; }));
   using Rules = decltype(spec.bind<float>(place));
   static_assert(std::is_trivially_copyable_v<Rules>);
   static_assert(std::is_trivially_copy_constructible_v<Rules>);
@@ -78,8 +80,8 @@ TEST(Spec, RulesAreTriviallyCopyable) {
 TEST(Spec, WhenChoosesAtRunTime) {
   const Eigen::MatrixXf wrong = Eigen::MatrixXf::Zero(3, 3);
   for (const bool flag : {false, true}) {
-    const auto spec = heed::spec(heed::when(flag, heed::causal(heed::top_left)), heed::when(flag, heed::scale(3)),
-                                 heed::when(flag, heed::softcap(1.0)));
+    const auto spec = heed::spec(heed::when(flag, heed::causal(heed::top_left)),
+                                 heed::when(flag, heed::scale(3)), heed::when(flag, heed::softcap(1.0)));
     const auto rules = spec.bind<float>(place);
     EXPECT_EQ(rules.visible(2, 3), !flag);
     EXPECT_TRUE(rules.visible(3, 2));
@@ -89,17 +91,23 @@ TEST(Spec, WhenChoosesAtRunTime) {
     EXPECT_NEAR(rules.score(2.0f, 0, 0), flag ? std::tanh(2.0f) : 2.0f, 1e-6f);
   }
   // What is off is neither checked nor bound.
-  const auto off = heed::spec(heed::when(false, heed::bias(wrong)), heed::when(false, heed::lengths({1, 2, 3})), heed::when(false, heed::scale(NAN)));
+  const auto off =
+      heed::spec(heed::when(false, heed::bias(wrong)), heed::when(false, heed::lengths({1, 2, 3})),
+                 heed::when(false, heed::scale(NAN)));
   EXPECT_NO_THROW(heed::detail::make_shape(off, 8, 2, 8, 2, 8, 2));
   EXPECT_EQ(off.bind<float>(place).score(1.0f, 7, 7), 1.0f);
-  EXPECT_THROW(heed::detail::make_shape(heed::spec(heed::when(true, heed::bias(wrong))), 8, 2, 8, 2, 8, 2), std::invalid_argument);
+  EXPECT_THROW(heed::detail::make_shape(heed::spec(heed::when(true, heed::bias(wrong))), 8, 2, 8, 2, 8, 2),
+               std::invalid_argument);
 }
 
 TEST(Spec, ScoreWithSeesHeadAndSequence) {
   const Place there{8, 8, 3, 2, 4, 4, 0, 0, 8};
-  const auto three = heed::spec(heed::score_with([](auto s, auto i, auto j) { return s + static_cast<float>(10 * i + j); }));
-  const auto four = heed::spec(heed::score_with([](auto s, auto, auto, auto h) { return s + static_cast<float>(h); }));
-  const auto five = heed::spec(heed::score_with([](auto s, auto, auto, auto h, auto n) { return s + static_cast<float>(10 * h + n); }));
+  const auto three =
+      heed::spec(heed::score_with([](auto s, auto i, auto j) { return s + static_cast<float>(10 * i + j); }));
+  const auto four =
+      heed::spec(heed::score_with([](auto s, auto, auto, auto h) { return s + static_cast<float>(h); }));
+  const auto five = heed::spec(heed::score_with(
+      [](auto s, auto, auto, auto h, auto n) { return s + static_cast<float>(10 * h + n); }));
   EXPECT_EQ(three.bind<float>(there).score(0.5f, 2, 1), 21.5f);
   EXPECT_EQ(four.bind<float>(there).score(0.5f, 2, 1), 3.5f);
   EXPECT_EQ(five.bind<float>(there).score(0.5f, 2, 1), 32.5f);

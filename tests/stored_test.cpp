@@ -38,8 +38,11 @@ TEST(Stored, RvaluesAreOwned) {
   const auto make = [] {
     Eigen::MatrixXf b = Eigen::MatrixXf::Constant(3, 4, 2.5f);
     std::vector<float> table(100, 3.0f);
-    return heed::spec(heed::bias(std::move(b)), heed::score_with([table](auto s, auto i, auto j) { return s + table[static_cast<std::size_t>(i + j)]; }),
-                      heed::alibi(std::vector<float>{0.5f}), heed::lengths(std::vector<int>{3}), heed::documents(std::vector<int>{1, 2, 3}, std::vector<int>{2, 2, 1, 1}));
+    return heed::spec(heed::bias(std::move(b)), heed::score_with([table](auto s, auto i, auto j) {
+                        return s + table[static_cast<std::size_t>(i + j)];
+                      }),
+                      heed::alibi(std::vector<float>{0.5f}), heed::lengths(std::vector<int>{3}),
+                      heed::documents(std::vector<int>{1, 2, 3}, std::vector<int>{2, 2, 1, 1}));
   };
   auto original = std::make_unique<std::remove_cvref_t<decltype(make())>>(make());
   const auto copy = *original;
@@ -85,7 +88,8 @@ TEST(Stored, ViewsStayViewsAndExpressionsAreEvaluated) {
   const auto transposed = heed::bias(big.block(2, 3, 4, 3).transpose());
   EXPECT_EQ(transposed.bind(place).data, &big(2, 3));
   EXPECT_EQ(scored(transposed, 2, 1), big(3, 5));
-  const Eigen::Map<const Eigen::MatrixXf, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> map(big.data(), 3, 4, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(20, 2));
+  const Eigen::Map<const Eigen::MatrixXf, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>> map(
+      big.data(), 3, 4, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(20, 2));
   EXPECT_EQ(scored(heed::bias(map), 2, 3), big(4, 6));
   const auto reversed = heed::bias(big.topLeftCorner(3, 4).rowwise().reverse());
   EXPECT_EQ(scored(reversed, 1, 0), big(1, 3));
@@ -146,7 +150,8 @@ TEST(Stored, MoveOnlyAndLargeFunctors) {
   EXPECT_EQ(spec.bind<float>(place).score(1.0f, 0, 0), 2.0f);
   EXPECT_EQ(copies, 0);
   auto owner = std::make_unique<float>(4.0f);
-  const auto unique = heed::spec(heed::score_with([owner = std::move(owner)](auto s, auto, auto) { return s + *owner; }));
+  const auto unique =
+      heed::spec(heed::score_with([owner = std::move(owner)](auto s, auto, auto) { return s + *owner; }));
   const auto copy = unique;
   EXPECT_EQ(copy.bind<float>(place).score(1.0f, 0, 0), 5.0f);
 }

@@ -26,9 +26,11 @@ Eigen::MatrixXf draw(Index rows, Index cols, unsigned seed) {
 }
 
 template <class... P>
-Eigen::MatrixXd output(const Eigen::MatrixXf& q, const Eigen::MatrixXf& k, const Eigen::MatrixXf& v, const P&... policies) {
+Eigen::MatrixXd output(const Eigen::MatrixXf& q, const Eigen::MatrixXf& k, const Eigen::MatrixXf& v,
+                       const P&... policies) {
   const auto spec = heed::spec(policies...);
-  const auto shape = heed::detail::make_shape(spec, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+  const auto shape =
+      heed::detail::make_shape(spec, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   Eigen::MatrixXd out(shape.queries, shape.heads * shape.d_v);
   heed::detail::reference_forward<double>(spec, shape, q, k, v, out, static_cast<Eigen::MatrixXd*>(nullptr));
   return out;
@@ -69,7 +71,8 @@ TEST(Weights, ChosenRowsAndHeads) {
 
 TEST(Weights, SequencesCountTheirOwnKeys) {
   const auto q = draw(5, 4, 1), k = draw(6, 4, 2);
-  const auto w = heed::attention_weights(q, k, heed::sequences({0, 3, 3, 5}, {0, 2, 2, 6}), heed::rows({1, 4}));
+  const auto w =
+      heed::attention_weights(q, k, heed::sequences({0, 3, 3, 5}, {0, 2, 2, 6}), heed::rows({1, 4}));
   ASSERT_EQ(w.cols(), 4);
   EXPECT_EQ(w.row(0).leftCols(2), heed::attention_weights(q.topRows(3), k.topRows(2), heed::rows({1})));
   EXPECT_EQ(w(0, 2), 0);
@@ -91,7 +94,8 @@ TEST(Weights, AnyExpression) {
   EXPECT_EQ(heed::attention_weights(2 * q, k), want);
   EXPECT_EQ(heed::attention_weights(2 * q, k.transpose().eval().transpose()), want);
   const Eigen::MatrixXf product = q * k.transpose() * k;
-  EXPECT_TRUE(heed::attention_weights(q * k.transpose() * k, k).isApprox(heed::attention_weights(product, k), 1e-5f));
+  EXPECT_TRUE(
+      heed::attention_weights(q * k.transpose() * k, k).isApprox(heed::attention_weights(product, k), 1e-5f));
   const Eigen::Matrix<float, 4, 4, Eigen::RowMajor> fixed = 2 * q;
   EXPECT_EQ(heed::attention_weights(fixed, k), want);
 }

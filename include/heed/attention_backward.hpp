@@ -68,8 +68,9 @@ void add_sink_gradients(const BackwardProblem<T>& p, const Spec& spec) {
 
 template <bool adds, class Spec, class DO, class Q, class K, class V, class O, class Scalar>
 void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, const Q& q_expression,
-              const K& k_expression, const V& v_expression, const O& out_expression, const Saved<Scalar>& saved,
-              const Target<Scalar>& dq, const Target<Scalar>& dk, const Target<Scalar>& dv) {
+              const K& k_expression, const V& v_expression, const O& out_expression,
+              const Saved<Scalar>& saved, const Target<Scalar>& dq, const Target<Scalar>& dk,
+              const Target<Scalar>& dv) {
   InPlace<DO> dout(dout_expression);
   InPlace<Q> q(q_expression);
   InPlace<K> k(k_expression);
@@ -121,10 +122,12 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
     if constexpr (has_policy<Spec, lse_gradient_tag>) {
       const auto& incoming = *spec.template find<lse_gradient_tag>();
       const auto dlse = [&incoming](Index r, Index c) { return *incoming.at.at(r, c).data; };
-      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, &dlse, to_dq, to_dk, to_dv, add_bias, add_sink);
+      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, &dlse, to_dq, to_dk, to_dv, add_bias,
+                                     add_sink);
     } else {
       const Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* none = nullptr;
-      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, none, to_dq, to_dk, to_dv, add_bias, add_sink);
+      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, none, to_dq, to_dk, to_dv, add_bias,
+                                     add_sink);
     }
   }
 }
@@ -151,14 +154,14 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
 ///   functor throws
 ///
-/// Weights are computed again from the log-sum-exp, block by block: nothing of size N × M is stored, and all a
-/// forward pass must keep is its output and one number a row and head (recomputation as 1604.06174 wants it).
-/// Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass. Memory beyond the result:
-/// about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values whose rows
-/// lie far apart or are columns, and gradients of keys and values of which the same holds or whose d is not a
-/// multiple of the vector's width. Threads: one task for each sequence and key head (all heads of a sequence
-/// where they share a bias's gradient); results are bitwise equal for any number of threads. Other scalars
-/// than float and double run in plain loops, which compute the weights afresh from q, k and v.
+/// Weights are computed again from the log-sum-exp, block by block: nothing of size N × M is stored, and all
+/// a forward pass must keep is its output and one number a row and head (recomputation as 1604.06174 wants
+/// it). Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass. Memory beyond the
+/// result: about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values
+/// whose rows lie far apart or are columns, and gradients of keys and values of which the same holds or whose
+/// d is not a multiple of the vector's width. Threads: one task for each sequence and key head (all heads of
+/// a sequence where they share a bias's gradient); results are bitwise equal for any number of threads. Other
+/// scalars than float and double run in plain loops, which compute the weights afresh from q, k and v.
 /// Sources: 2205.14135, 2307.08691.
 template <class DO, class Q, class K, class V, class O, class Scalar, class... P>
 auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBase<Q>& q,
@@ -178,7 +181,8 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   bundle.template check_values<Accumulator<Scalar>>();
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");
   check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
-  check_given("saved.lse", saved.lse, shape.queries, shape.heads, ": was it filled by save() in the forward pass?");
+  check_given("saved.lse", saved.lse, shape.queries, shape.heads,
+              ": was it filled by save() in the forward pass?");
 
   const auto run = [&](const Target<Scalar>& dq, const Target<Scalar>& dk, const Target<Scalar>& dv) {
     constexpr bool adds = has_policy<Bundle, accumulate_tag>;
@@ -194,8 +198,8 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
       if (!adds)
         for (Index h = 0; h < shape.heads; ++h) gradient(h) = {};
     }
-    backward<adds>(shape, bundle, dout.derived(), q.derived(), k.derived(), v.derived(), out.derived(), saved, dq,
-                   dk, dv);
+    backward<adds>(shape, bundle, dout.derived(), q.derived(), k.derived(), v.derived(), out.derived(), saved,
+                   dq, dk, dv);
   };
   if constexpr (given) {
     const auto& to = *bundle.template find<into_tag>();

@@ -23,57 +23,59 @@ struct dual {
   constexpr dual() = default;
   /// A constant.
   template <class A>
-    requires std::is_arithmetic_v<A> || (!std::is_same_v<A, dual> && std::is_constructible_v<T, const A&>)
-  HEED_INLINE constexpr dual(const A& x) : value(static_cast<T>(x)) {}
-  /// The variable of direction k: the identity has slope 1.
-  HEED_INLINE constexpr dual(const T& x, const T& slope, int k = 0) : value(x) { tangent[k] = slope; }
+    requires std::is_arithmetic_v<A> ||
+        (!std::is_same_v<A, dual> && std::is_constructible_v<T, const A&>)HEED_INLINE
+        constexpr dual(const A& x)
+        : value(static_cast<T>(x)) {}
+    /// The variable of direction k: the identity has slope 1.
+    HEED_INLINE constexpr dual(const T& x, const T& slope, int k = 0) : value(x) { tangent[k] = slope; }
 
-  /// f(x), where f(value) = y and f'(value) = slope.
-  HEED_INLINE constexpr dual chain(const T& y, const T& slope) const {
-    dual r;
-    r.value = y;
-    for (int k = 0; k < n; ++k) r.tangent[k] = T(slope * tangent[k]);
-    return r;
-  }
+    /// f(x), where f(value) = y and f'(value) = slope.
+    HEED_INLINE constexpr dual chain(const T& y, const T& slope) const {
+      dual r;
+      r.value = y;
+      for (int k = 0; k < n; ++k) r.tangent[k] = T(slope * tangent[k]);
+      return r;
+    }
 
-  HEED_INLINE constexpr dual operator-() const { return chain(T(-value), T(-1)); }
-  HEED_INLINE constexpr dual operator+() const { return *this; }
-  HEED_INLINE constexpr dual& operator+=(const dual& b) { return *this = *this + b; }
-  HEED_INLINE constexpr dual& operator-=(const dual& b) { return *this = *this - b; }
-  HEED_INLINE constexpr dual& operator*=(const dual& b) { return *this = *this * b; }
-  HEED_INLINE constexpr dual& operator/=(const dual& b) { return *this = *this / b; }
+    HEED_INLINE constexpr dual operator-() const { return chain(T(-value), T(-1)); }
+    HEED_INLINE constexpr dual operator+() const { return *this; }
+    HEED_INLINE constexpr dual& operator+=(const dual& b) { return *this = *this + b; }
+    HEED_INLINE constexpr dual& operator-=(const dual& b) { return *this = *this - b; }
+    HEED_INLINE constexpr dual& operator*=(const dual& b) { return *this = *this * b; }
+    HEED_INLINE constexpr dual& operator/=(const dual& b) { return *this = *this / b; }
 
-  // Friends, so that whatever converts to a dual may stand on either side.
-  friend HEED_INLINE constexpr dual operator+(const dual& a, const dual& b) {
-    dual r;
-    r.value = T(a.value + b.value);
-    for (int k = 0; k < n; ++k) r.tangent[k] = T(a.tangent[k] + b.tangent[k]);
-    return r;
-  }
-  friend HEED_INLINE constexpr dual operator-(const dual& a, const dual& b) {
-    dual r;
-    r.value = T(a.value - b.value);
-    for (int k = 0; k < n; ++k) r.tangent[k] = T(a.tangent[k] - b.tangent[k]);
-    return r;
-  }
-  friend HEED_INLINE constexpr dual operator*(const dual& a, const dual& b) {
-    dual r;
-    r.value = T(a.value * b.value);
-    for (int k = 0; k < n; ++k) r.tangent[k] = T(T(a.tangent[k] * b.value) + T(a.value * b.tangent[k]));
-    return r;
-  }
-  friend HEED_INLINE constexpr dual operator/(const dual& a, const dual& b) {
-    dual r;
-    r.value = T(a.value / b.value);
-    for (int k = 0; k < n; ++k) r.tangent[k] = T(T(a.tangent[k] - T(r.value * b.tangent[k])) / b.value);
-    return r;
-  }
-  friend HEED_INLINE constexpr bool operator==(const dual& a, const dual& b) { return a.value == b.value; }
-  friend HEED_INLINE constexpr bool operator!=(const dual& a, const dual& b) { return a.value != b.value; }
-  friend HEED_INLINE constexpr bool operator<(const dual& a, const dual& b) { return a.value < b.value; }
-  friend HEED_INLINE constexpr bool operator>(const dual& a, const dual& b) { return a.value > b.value; }
-  friend HEED_INLINE constexpr bool operator<=(const dual& a, const dual& b) { return a.value <= b.value; }
-  friend HEED_INLINE constexpr bool operator>=(const dual& a, const dual& b) { return a.value >= b.value; }
+    // Friends, so that whatever converts to a dual may stand on either side.
+    friend HEED_INLINE constexpr dual operator+(const dual& a, const dual& b) {
+      dual r;
+      r.value = T(a.value + b.value);
+      for (int k = 0; k < n; ++k) r.tangent[k] = T(a.tangent[k] + b.tangent[k]);
+      return r;
+    }
+    friend HEED_INLINE constexpr dual operator-(const dual& a, const dual& b) {
+      dual r;
+      r.value = T(a.value - b.value);
+      for (int k = 0; k < n; ++k) r.tangent[k] = T(a.tangent[k] - b.tangent[k]);
+      return r;
+    }
+    friend HEED_INLINE constexpr dual operator*(const dual& a, const dual& b) {
+      dual r;
+      r.value = T(a.value * b.value);
+      for (int k = 0; k < n; ++k) r.tangent[k] = T(T(a.tangent[k] * b.value) + T(a.value * b.tangent[k]));
+      return r;
+    }
+    friend HEED_INLINE constexpr dual operator/(const dual& a, const dual& b) {
+      dual r;
+      r.value = T(a.value / b.value);
+      for (int k = 0; k < n; ++k) r.tangent[k] = T(T(a.tangent[k] - T(r.value * b.tangent[k])) / b.value);
+      return r;
+    }
+    friend HEED_INLINE constexpr bool operator==(const dual& a, const dual& b) { return a.value == b.value; }
+    friend HEED_INLINE constexpr bool operator!=(const dual& a, const dual& b) { return a.value != b.value; }
+    friend HEED_INLINE constexpr bool operator<(const dual& a, const dual& b) { return a.value < b.value; }
+    friend HEED_INLINE constexpr bool operator>(const dual& a, const dual& b) { return a.value > b.value; }
+    friend HEED_INLINE constexpr bool operator<=(const dual& a, const dual& b) { return a.value <= b.value; }
+    friend HEED_INLINE constexpr bool operator>=(const dual& a, const dual& b) { return a.value >= b.value; }
 };
 
 /// e^x.

@@ -34,8 +34,9 @@ constexpr void check_writable() {
   using Plain = std::remove_cvref_t<M>;
   static_assert(std::is_base_of_v<Eigen::MatrixBase<Plain>, Plain>,
                 "heed: a gradient is not an Eigen matrix, block or map");
-  static_assert(!(std::is_const_v<std::remove_reference_t<M>> && std::is_same_v<Plain, typename Plain::PlainObject>),
-                "heed: a gradient is to be written to a const matrix");
+  static_assert(
+      !(std::is_const_v<std::remove_reference_t<M>> && std::is_same_v<Plain, typename Plain::PlainObject>),
+      "heed: a gradient is to be written to a const matrix");
   static_assert(directly_accessible<Plain>, "heed: a gradient has no memory to write to");
   static_assert((int(Plain::Flags) & int(Eigen::LvalueBit)) != 0, "heed: a gradient is read-only");
 }
@@ -125,8 +126,8 @@ struct SinkGradient : sink_gradient_tag {
   void check(const Shape& shape) const {
     const Index count = target.rows * target.columns;
     if ((target.rows != 1 && target.columns != 1) || (count != 1 && count != shape.heads))
-      detail::fail("sink_gradient is ", target.rows, " x ", target.columns, ", it must be a vector of ", shape.heads,
-                   ", one for each head, or of 1");
+      detail::fail("sink_gradient is ", target.rows, " x ", target.columns, ", it must be a vector of ",
+                   shape.heads, ", one for each head, or of 1");
   }
   Scalar& operator()(Index head) const {
     const Index n = target.rows * target.columns == 1 ? 0 : head;
@@ -153,7 +154,8 @@ struct LseGradient : lse_gradient_tag {
 
   void check(const Shape& shape) const {
     if (rows != shape.queries || columns != shape.heads)
-      detail::fail("lse_gradient is ", rows, " x ", columns, ", it must be ", shape.queries, " x ", shape.heads);
+      detail::fail("lse_gradient is ", rows, " x ", columns, ", it must be ", shape.queries, " x ",
+                   shape.heads);
   }
 };
 

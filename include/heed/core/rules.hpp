@@ -93,7 +93,8 @@ struct Rules {
   HEED_INLINE S score_in_order(S s, Position i, Position j, std::index_sequence<I...>) const {
     (void)i, (void)j;
     const auto apply = [&](const auto& term) {
-      if constexpr ((std::remove_cvref_t<decltype(term)>::stage <= stage::bias) == through_bias) s = term(s, i, j);
+      if constexpr ((std::remove_cvref_t<decltype(term)>::stage <= stage::bias) == through_bias)
+        s = term(s, i, j);
     };
     (void)apply;
     (apply(detail::get<I>(terms)), ...);

@@ -88,19 +88,24 @@ inline void one_sequence(Shape& shape) {
   check_length(shape.queries, shape.keys);
 }
 
+/// a / b, for a b that mostly is 1: 64-bit divisions would take half the time of a tiny problem.
+HEED_INLINE constexpr Index quotient(Index a, Index b) { return b == 1 ? a : a / b; }
+HEED_INLINE constexpr bool divides(Index b, Index a) { return b == 1 || a % b == 0; }
+
 /// Fills in d, d_v and the row counts of a shape that knows its heads.
 inline void complete_shape(Shape& shape, Index q_rows, Index q_cols, Index k_rows, Index k_cols, Index v_rows,
                            Index v_cols) {
   const Index h = shape.heads, g = shape.key_heads;
   if (h < 1) fail("heads: ", h, " query heads, at least 1 is needed");
   if (g < 1) fail("heads: ", g, " key heads, at least 1 is needed");
-  if (h % g != 0) fail("heads: ", h, " query heads are not a multiple of ", g, " key heads");
-  if (q_cols % h != 0) fail("q has ", q_cols, " columns, not a multiple of ", h, " query heads");
-  if (k_cols % g != 0) fail("k has ", k_cols, " columns, not a multiple of ", g, " key heads");
-  if (v_cols % g != 0) fail("v has ", v_cols, " columns, not a multiple of ", g, " key heads");
-  if (q_cols / h != k_cols / g) {
+  if (!divides(g, h)) fail("heads: ", h, " query heads are not a multiple of ", g, " key heads");
+  if (!divides(h, q_cols)) fail("q has ", q_cols, " columns, not a multiple of ", h, " query heads");
+  if (!divides(g, k_cols)) fail("k has ", k_cols, " columns, not a multiple of ", g, " key heads");
+  if (!divides(g, v_cols)) fail("v has ", v_cols, " columns, not a multiple of ", g, " key heads");
+  if (quotient(q_cols, h) != quotient(k_cols, g)) {
     if (h == 1 && g == 1 && k_cols > 0 && q_cols % k_cols == 0)
-      fail("k has ", k_cols, " columns, q has ", q_cols, "; for grouped heads give heads(query heads, key heads)");
+      fail("k has ", k_cols, " columns, q has ", q_cols,
+           "; for grouped heads give heads(query heads, key heads)");
     if (h == 1 && g == 1) fail("k has ", k_cols, " columns, q has ", q_cols);
     fail("k has ", k_cols, " columns, ", k_cols / g, " for each of ", g, " heads; q has ", q_cols, ", ",
          q_cols / h, " for each of ", h);
@@ -110,8 +115,8 @@ inline void complete_shape(Shape& shape, Index q_rows, Index q_cols, Index k_row
   if (v_rows != k_rows) fail("v has ", v_rows, " rows, k has ", k_rows);
   shape.queries = q_rows;
   shape.keys = k_rows;
-  shape.d = q_cols / h;
-  shape.d_v = v_cols / g;
+  shape.d = quotient(q_cols, h);
+  shape.d_v = quotient(v_cols, g);
 }
 
 /// Sizes that Eigen's types fix fail at compile time. Columns are comparable only where heads are as many

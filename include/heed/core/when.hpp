@@ -148,9 +148,9 @@ struct SinkWhen : sink_tag {
 template <class P>
 auto when(bool flag, P&& p) {
   using Policy = std::remove_cvref_t<P>;
-  static_assert(
-      mask<P> || term<P> || scale_policy<P> || sink_policy<P>,
-      "heed: when() chooses masks, terms of the score (softcap, alibi, bias, score_with), scale() and sink()");
+  static_assert(mask<P> || term<P> || scale_policy<P> || sink_policy<P>,
+                "heed: when() chooses masks, terms of the score (softcap, alibi, bias, score_with), scale() "
+                "and sink()");
   if constexpr (mask<P>) {
     return MaskWhen<Policy>(flag, std::forward<P>(p));
   } else if constexpr (term<P>) {

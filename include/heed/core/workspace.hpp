@@ -13,9 +13,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Scratch memory for `attention_into` and, by `use(workspace)`, any call. It grows on the first call that needs more and never shrinks, so that
-/// later calls of the same or smaller shapes allocate nothing. One workspace serves one call at a time;
-/// threads that call at once take one each.
+/// Scratch memory for `attention_into` and, by `use(workspace)`, any call. It grows on the first call that
+/// needs more and never shrinks, so that later calls of the same or smaller shapes allocate nothing. One
+/// workspace serves one call at a time; threads that call at once take one each.
 class Workspace {
  public:
   Workspace() = default;

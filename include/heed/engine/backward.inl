@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The backward pass of one key head: its query heads' tiles walk over the keys as in the forward pass, and add
-// up dk and dv where the keys lie.
+// The backward pass of one key head: its query heads' tiles walk over the keys as in the forward pass, and
+// add up dk and dv where the keys lie.
 
 /// What the backward pass does with a stretch of keys.
 template <class T, class Rules, class Bias>
@@ -61,8 +61,7 @@ struct BackwardWork {
                      all_finite(block.in.v, block.in.v_row, Index(1), count, tile.d_v));
       if (guarded) clear_hidden(blocks, count);
       if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.after, lane, count);
-      if constexpr (wants_bias)
-        add_bias_gradient(bias, blocks.ds + lane, queries(lane, packs), count, i, j);
+      if constexpr (wants_bias) add_bias_gradient(bias, blocks.ds + lane, queries(lane, packs), count, i, j);
       if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.through, lane, count);
       if (guarded)
         add_visible_gradients(tile, lane, queries(lane, packs), block, blocks);
@@ -73,7 +72,8 @@ struct BackwardWork {
   }
 };
 
-/// Fills a tile. A query that sees nothing (its log-sum-exp is -inf) is read as zeros: nothing goes through it.
+/// Fills a tile. A query that sees nothing (its log-sum-exp is -inf) is read as zeros: nothing goes through
+/// it.
 template <class T>
 HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const BackwardProblem<T>& p,
                                       const Place& place, const TileRows& rows, T factor) {
@@ -90,9 +90,10 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
   for (int v = 0; v < rows.packs; ++v) {
     const Index l = v * width;
     const int here = static_cast<int>(count - l < width ? count - l : width);
-    rows_to_lanes(tile.query_rows + l * columns, columns, Index(1), here, d, factor, tile.query + l, Index(lanes));
-    rows_to_lanes(tile.out_rows + l * value_columns, value_columns, Index(1), here, d_v, T(1), tile.gradient + l,
+    rows_to_lanes(tile.query_rows + l * columns, columns, Index(1), here, d, factor, tile.query + l,
                   Index(lanes));
+    rows_to_lanes(tile.out_rows + l * value_columns, value_columns, Index(1), here, d_v, T(1),
+                  tile.gradient + l, Index(lanes));
   }
   T probe = T(0);
   for (Index l = 0; l < count; ++l) {
@@ -111,12 +112,12 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
       tile.minus_d[l] = T(0);
       continue;
     }
-    T minus_d = p.dlse.data == nullptr
-                    ? T(0)
-                    : p.dlse.data[(place.query_begin + rows.begin + l) * p.dlse.row + place.head * p.dlse.column];
+    T minus_d =
+        p.dlse.data == nullptr
+            ? T(0)
+            : p.dlse.data[(place.query_begin + rows.begin + l) * p.dlse.row + place.head * p.dlse.column];
     minus_d -= dot(out_row, Index(1), out.data + l * out.row, out.column, d_v);
-    for (Index c = 0; c < columns; c += width)
-      store(query_row + c, load(query_row + c) * broadcast(p.scale));
+    for (Index c = 0; c < columns; c += width) store(query_row + c, load(query_row + c) * broadcast(p.scale));
     tile.minus_d[l] = minus_d;
     tile.minus_lse[l] = -row_lse * log2_e<T>;
     probe += minus_d * T(0) + row_lse * T(0);
@@ -196,15 +197,13 @@ struct BackwardScratch {
     dv = adds_in_place(p.dv, s.d_v) ? 0 : s.longest * whole_packs<T>(s.d_v);
     tiles = backward_group(p) * GradientTile<T>::size(s.d, s.d_v) + GradientBlocks<T>::size;
   }
-  Index bytes() const {
-    return (k + v + dk + dv + tiles) * static_cast<Index>(sizeof(T));
-  }
+  Index bytes() const { return (k + v + dk + dv + tiles) * static_cast<Index>(sizeof(T)); }
 };
 
 /// All query heads of one key head.
 template <class T, class Spec>
-HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, Index sequence, Index key_head,
-                                 T* scratch) {
+HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, Index sequence,
+                                 Index key_head, T* scratch) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   const Shape& shape = p.shape;
   const Index group = shape.heads / shape.key_heads, d = shape.d, d_v = shape.d_v;
@@ -218,7 +217,8 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
                          v = p.v.at(keys_place.key_begin, key_head * d_v);
   const Operand<T> dk = p.dk.at(keys_place.key_begin, key_head * d),
                    dv = p.dv.at(keys_place.key_begin, key_head * d_v);
-  GradientKeys<T> keys{{k.data, k.row, 1, v.data, v.row, 1, keys_place.keys}, dk.data, dk.row, dv.data, dv.row};
+  GradientKeys<T> keys{
+      {k.data, k.row, 1, v.data, v.row, 1, keys_place.keys}, dk.data, dk.row, dv.data, dv.row};
   if (room.k > 0) {
     gather_rows(k.data, k.row, k.column, keys_place.keys, d, memory, d);
     keys.in.k = memory;
@@ -257,7 +257,8 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
       for (; count < tiles; ++count) {
         rows[count] = tile_of_sequence<T>(place.queries, first_tile + count);
         if (rows[count].packs == 0) break;
-        load_gradient_tile(GradientTile<T>(scratch + count * tile_size, d, d_v), p, place, rows[count], factor);
+        load_gradient_tile(GradientTile<T>(scratch + count * tile_size, d, d_v), p, place, rows[count],
+                           factor);
       }
       if (count == 0) break;
       for (Index from = 0; from < place.keys;) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copies of keys and values in rows that touch each other.
 //
-// In a matrix of many heads the rows of one head lie far apart, often by a power of two: each in a page of its
-// own, which overruns the address caches, and all on the same few lines of every data cache, which then hold
-// a sixteenth of what they could. Columns of a column-major matrix are worse. So a worker copies what its
-// queries see, once, and keeps the copies for as long as its tasks ask for the same sequence, or head.
+// In a matrix of many heads the rows of one head lie far apart, often by a power of two: each in a page of
+// its own, which overruns the address caches, and all on the same few lines of every data cache, which then
+// hold a sixteenth of what they could. Columns of a column-major matrix are worse. So a worker copies what
+// its queries see, once, and keeps the copies for as long as its tasks ask for the same sequence, or head.
 
 /// Keys that are copied together.
 inline constexpr Index copied_together = 32;

@@ -54,15 +54,15 @@ HEED_INLINE void mix_row(const T* w, const T* scores, Index keys, const Operand<
 template <class T, class Spec>
 HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, const Spec& spec) {
   constexpr T hidden = -std::numeric_limits<T>::infinity();
-  const Index d = p.shape.d, d_v = p.shape.d_v, group = p.shape.heads / p.shape.key_heads;
+  const Index d = p.shape.d, d_v = p.shape.d_v, group = quotient(p.shape.heads, p.shape.key_heads);
   alignas(64) T scores[direct_keys], weights[direct_keys];
   for (Index sequence = 0; sequence < p.shape.sequences; ++sequence)
     for (Index head = 0; head < p.shape.heads; ++head) {
       const Place place = p.shape.place(sequence, head);
       const auto rules = spec.template bind<T>(place);
       const T sink = spec.template sink<T>(head) * log2_e<T>;
-      const Operand<const T> k = p.k.at(place.key_begin, head / group * d),
-                             v = p.v.at(place.key_begin, head / group * d_v);
+      const Operand<const T> k = p.k.at(place.key_begin, quotient(head, group) * d),
+                             v = p.v.at(place.key_begin, quotient(head, group) * d_v);
       for (Index i = 0; i < place.queries; ++i) {
         const T* q = p.q.data + (place.query_begin + i) * p.q.row + head * d * p.q.column;
         T* out = p.out.data + (place.query_begin + i) * p.out.row + head * d_v * p.out.column;

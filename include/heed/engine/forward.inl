@@ -158,8 +158,8 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
       ahead = {block.k + keys * k.row, k.row, d, block.v + keys * v.row, v.row, d_v, left, left / steps + 1};
     } else if (out.column == 1 && q.column == 1 && !alone && from >= some.end &&
                rules.key_ranges(rows[0].begin, rows[count - 1].end, from).empty()) {
-      // No more keys: what is needed next are the rows to be written, and the queries before these, whose turn
-      // it probably is.
+      // No more keys: what is needed next are the rows to be written, and the queries before these, whose
+      // turn it probably is.
       const Index end = rows[count - 1].end, left = end - rows[0].begin;
       const Index steps = count * (keys / tile_rows<tile_packs>)+1;
       const Index before = rows[0].begin >= left ? rows[0].begin - left : rows[0].begin;

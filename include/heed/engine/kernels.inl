@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Everything that is compiled once per instruction set, in order. No guard: engine/instruction_sets.hpp
-// includes it for each.
+// includes it for each. Each file rests on those above it.
 
+// clang-format off
 #include <heed/lanes/pack.inl>
 #include <heed/lanes/exp2.inl>
 #include <heed/lanes/transpose.inl>
@@ -19,3 +20,4 @@
 #include <heed/engine/backward_tile.inl>
 #include <heed/engine/edit_gradients.inl>
 #include <heed/engine/backward.inl>
+// clang-format on

@@ -133,7 +133,8 @@ HEED_NOINLINE void weigh_row(const Partial<T>& row, T* scores, Index d_v) {
   store(row.sum, load(row.sum) + total);
 }
 
-/// output[r][c] += Σ_j weights[r][j] · v[j][c]; v's rows are contiguous.
+/// output[r][c] += Σ_j weights[r][j] · v[j][c]; v's rows are contiguous, and those of the output
+/// have room for whole packs.
 template <class T>
 HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_row, Index keys, Index d_v,
                             T* output, Index output_row) {
@@ -147,12 +148,13 @@ HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_ro
     product_rows<2, true>(rows, weights, streamed_keys, Index(1), v + c, v_row, keys, output + c, output_row);
   for (; c + width <= d_v; c += width)
     product_rows<1, true>(rows, weights, streamed_keys, Index(1), v + c, v_row, keys, output + c, output_row);
-  for (; c < d_v; ++c)
-    for (Index r = 0; r < rows; ++r) {
-      T total = T(0);
-      for (Index j = 0; j < keys; ++j) total += weights[r * streamed_keys + j] * v[j * v_row + c];
-      output[r * output_row + c] += total;
-    }
+  if (c == d_v) return;
+  // What is left of each row is copied beside zeros: outputs have room for whole packs, values have not.
+  alignas(64) T rest[streamed_keys * width];
+  for (Index j = 0; j < keys; ++j)
+    store(rest + j * width, load_first(v + j * v_row + c, static_cast<int>(d_v - c)));
+  product_rows<1, true>(rows, weights, streamed_keys, Index(1), rest, Index(width), keys, output + c,
+                        output_row);
 }
 
 /// Divides the states of all rows of a sequence, [head · queries + i], by their sums and writes them.

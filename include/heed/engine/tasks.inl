@@ -21,8 +21,7 @@ Index last_span(const ForwardProblem<T>& p, const Spec& spec) {
   const Place place = p.shape.place(0, 0);
   const auto rules = spec.template bind<T>(place);
   const Index lanes = group_tiles(p) * tile_lanes<T>;
-  const KeyRange some =
-      rules.key_ranges(place.queries > lanes ? place.queries - lanes : 0, place.queries, 0);
+  const KeyRange some = rules.key_ranges(place.queries > lanes ? place.queries - lanes : 0, place.queries, 0);
   return some.empty() ? 0 : some.size();
 }
 

@@ -44,14 +44,22 @@ HEED_NOINLINE void dot_tile(const T* q, Index q_row, const T* k, Index k_row, In
         for (int r = 0; r < rows; ++r) acc[r * step + c] = multiply_add(x[r], y, acc[r * step + c]);
       }
     }
+    if (t < d) {
+      const int rest = static_cast<int>(d - t);
+      Pack<T> x[rows];
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; ++r) x[r] = load_first(q + r * q_row + t, rest);
+#pragma GCC unroll 16
+      for (int c = 0; c < step; ++c) {
+        const Pack<T> y = load_first(key[c] + t, rest);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) acc[r * step + c] = multiply_add(x[r], y, acc[r * step + c]);
+      }
+    }
     alignas(64) T sums[width];
     store(sums, sums_of(acc));
     for (int r = 0; r < rows; ++r)
-      for (int c = 0; c < count; ++c) {
-        T rest = sums[r * step + c];
-        for (Index u = t; u < d; ++u) rest += q[r * q_row + u] * key[c][u];
-        scores[r * scores_row + j + c] = rest;
-      }
+      for (int c = 0; c < count; ++c) scores[r * scores_row + j + c] = sums[r * step + c];
   }
 }
 

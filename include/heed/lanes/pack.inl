@@ -247,3 +247,25 @@ template <class T>
 HEED_INLINE Pack<T> zero() {
   return broadcast(T(0));
 }
+
+/// The first n numbers, 0 < n < width, and zeros; nothing else is read.
+template <class T>
+HEED_INLINE Pack<T> load_first(const T* p, int n) {
+#if HEED_LANES == HEED_LANES_AVX512
+  const unsigned first = (1u << n) - 1u;
+  if constexpr (sizeof(T) == 4)
+    return {_mm512_maskz_loadu_ps(static_cast<__mmask16>(first), p)};
+  else
+    return {_mm512_maskz_loadu_pd(static_cast<__mmask8>(first), p)};
+#elif HEED_LANES == HEED_LANES_AVX2
+  if constexpr (sizeof(T) == 4)
+    return {_mm256_maskload_ps(
+        p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)))};
+  else
+    return {_mm256_maskload_pd(p, _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3)))};
+#else
+  T lanes[Pack<T>::width] = {};
+  for (int l = 0; l < n; ++l) lanes[l] = p[l];
+  return load(lanes);
+#endif
+}

@@ -55,8 +55,8 @@ HEED_NOINLINE void rows_to_lanes(const T* rows, Index row_stride, Index column_s
       lanes[t * lanes_stride + l] = l < count ? rows[l * row_stride + t * column_stride] * factor : T(0);
 }
 
-/// The way back: rows[l][t] = factor[l] · lanes[t * lanes_stride + l] for l < count, or added to what is there.
-/// Writes nothing else.
+/// The way back: rows[l][t] = factor[l] · lanes[t * lanes_stride + l] for l < count, or added to what is
+/// there. Writes nothing else.
 template <bool add = false, class T>
 HEED_NOINLINE void lanes_to_rows(const T* lanes, Index lanes_stride, const T* factor, int count,
                                  Index columns, T* rows, Index row_stride, Index column_stride) {

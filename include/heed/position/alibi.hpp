@@ -92,10 +92,12 @@ class AlibiSlopes : public term_tag {
   /// Every slope must exist in the accumulator.
   template <class T>
   void check_value() const {
-    if constexpr (std::is_floating_point_v<std::remove_cvref_t<decltype(at(0))>> && std::is_floating_point_v<T>) {
+    if constexpr (std::is_floating_point_v<std::remove_cvref_t<decltype(at(0))>> &&
+                  std::is_floating_point_v<T>) {
       for (Index h = 0; h < static_cast<Index>(slopes_.get().size()); ++h)
         if (!(std::abs(at(h)) <= static_cast<long double>(std::numeric_limits<T>::max())))
-          detail::fail("alibi: slope ", h, " is ", static_cast<double>(at(h)), ", too great for the scalar of q");
+          detail::fail("alibi: slope ", h, " is ", static_cast<double>(at(h)),
+                       ", too great for the scalar of q");
     }
   }
   auto bind(const Place& place) const {

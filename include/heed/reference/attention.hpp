@@ -63,8 +63,8 @@ void score_row(const Rules& rules, const Shape& shape, const Place& place, Wide 
   }
 }
 
-/// Turns scores into weights that sum to 1, the sink's included; returns log Σ exp(s). A row without keys stays
-/// empty, and its log-sum-exp is the sink, or -inf.
+/// Turns scores into weights that sum to 1, the sink's included; returns log Σ exp(s). A row without keys
+/// stays empty, and its log-sum-exp is the sink, or -inf.
 template <class Wide>
 Wide softmax_row(std::vector<Weight<Wide>>& row, const Wide& sink = minus_infinity<Wide>()) {
   using std::exp;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// The gradient in plain loops, for every scalar that the engine does not know, and as the oracle of the tests.
-/// Read this to learn how the backward pass of attention works.
+/// The gradient in plain loops, for every scalar that the engine does not know, and as the oracle of the
+/// tests. Read this to learn how the backward pass of attention works.
 #ifndef HEED_REFERENCE_ATTENTION_BACKWARD_HPP
 #define HEED_REFERENCE_ATTENTION_BACKWARD_HPP
 
@@ -46,13 +46,13 @@ struct Nothing {
   void operator()(const A&...) const {}
 };
 
-/// dq, dk, dv = the gradients, or are added to (`add`), for a whole problem; add_bias(place, i, j, ds) gets the
-/// gradient of every visible pair's sum of score and biases, add_sink(head, ds) that of a row's sink. dlse, the gradient of the log-sum-exp, may be
-/// null. Weights and output are computed afresh in Wide, so that neither the output nor what a forward pass
-/// saved is asked for. Cost: O(N·M·(3 d + 2 d_v)) a head; memory: one row of scores, and one head's gradients
-/// of keys and values.
-template <bool add, class Wide, class Spec, class Dout, class Q, class K, class V, class Dlse, class DQ, class DK,
-          class DV, class AddBias, class AddSink = Nothing>
+/// dq, dk, dv = the gradients, or are added to (`add`), for a whole problem; add_bias(place, i, j, ds) gets
+/// the gradient of every visible pair's sum of score and biases, add_sink(head, ds) that of a row's sink.
+/// dlse, the gradient of the log-sum-exp, may be null. Weights and output are computed afresh in Wide, so
+/// that neither the output nor what a forward pass saved is asked for. Cost: O(N·M·(3 d + 2 d_v)) a head;
+/// memory: one row of scores, and one head's gradients of keys and values.
+template <bool add, class Wide, class Spec, class Dout, class Q, class K, class V, class Dlse, class DQ,
+          class DK, class DV, class AddBias, class AddSink = Nothing>
 void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, const Q& q, const K& k,
                         const V& v, const Dlse* dlse, DQ& dq, DK& dk, DV& dv, const AddBias& add_bias,
                         const AddSink& add_sink = {}) {
@@ -104,9 +104,11 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
               // Back through the terms, by running them on dual numbers.
               Wide dot(0);
               for (Index c = 0; c < d; ++c)
-                dot += Wide(static_cast<Wide>(q(token, head * d + c)) * static_cast<Wide>(k(key, key_head * d + c)));
+                dot += Wide(static_cast<Wide>(q(token, head * d + c)) *
+                            static_cast<Wide>(k(key, key_head * d + c)));
               const auto position = static_cast<Position>(i);
-              const dual<Wide> sum = rules.score_through_bias(dual<Wide>(Wide(scale * dot), Wide(1)), position, j);
+              const dual<Wide> sum =
+                  rules.score_through_bias(dual<Wide>(Wide(scale * dot), Wide(1)), position, j);
               const dual<Wide> final = rules.score_after_bias(dual<Wide>(sum.value, Wide(1)), position, j);
               ds = Wide(ds * final.tangent[0]);
               add_bias(place, static_cast<Index>(i), static_cast<Index>(j), ds);

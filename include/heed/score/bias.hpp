@@ -58,7 +58,8 @@ class Bias : public term_tag {
 template <class B>
 auto bias(B&& b) {
   static_assert(std::is_base_of_v<Eigen::DenseBase<std::remove_cvref_t<B>>, std::remove_cvref_t<B>>,
-                "heed: bias() takes a dense Eigen expression of N x M, N x (H·M), one row or one column; a constant for "
+                "heed: bias() takes a dense Eigen expression of N x M, N x (H·M), one row or one column; a "
+                "constant for "
                 "all pairs changes no weight");
   auto matrix = detail::store_matrix(std::forward<B>(b));
   return Bias<decltype(matrix)>(std::move(matrix));

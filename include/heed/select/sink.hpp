@@ -78,9 +78,7 @@ auto sink(X&& x) {
 /// Another count is an std::invalid_argument.
 template <class R>
   requires requires(const std::remove_cvref_t<R>& r) { r.data(), r.size(); }
-auto sink(R&& logits) {
-  return Sinks<detail::stored<R>>(detail::stored<R>(std::forward<R>(logits)));
-}
+auto sink(R&& logits) { return Sinks<detail::stored<R>>(detail::stored<R>(std::forward<R>(logits))); }
 inline auto sink(std::initializer_list<double> logits) { return sink(std::vector<double>(logits)); }
 
 }  // namespace heed::inline HEED_ABI
