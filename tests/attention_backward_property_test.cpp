@@ -306,6 +306,15 @@ TEST(AttentionBackward, NothingComesFromWhereNobodySees) {
   EXPECT_TRUE(poisoned.dq.row(40).isZero(0.0f));
   EXPECT_TRUE(poisoned.dk.row(70).isZero(0.0f));
 
+  // Nor does the gradient of a bias take anything from there.
+  heed::Saved<float> saved;
+  const RowMatrix<float> out = heed::attention(q, k, v, mask, heed::save(saved));
+  RowMatrix<float> dq(n, d), dk(m, d), dv(m, d), db(n, m);
+  heed::attention_backward(dout, q, k, v, out, saved, mask, heed::into(dq, dk, dv), heed::bias_gradient(db));
+  EXPECT_TRUE(db.row(40).isZero(0.0f));
+  EXPECT_TRUE(db.col(70).isZero(0.0f));
+  EXPECT_FALSE(db.array().isNaN().any());
+
   // A value that queries 30 and later see (j = 90) reaches their dq, every key they see, and nothing before
   // them.
   v(90, 3) = nan;
