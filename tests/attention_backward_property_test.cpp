@@ -155,8 +155,9 @@ TEST(AttentionBackward, BiasGradientOfEveryShape) {
   const Index n = 37, m = 70, heads = 4;
   Dice dice(3);
   const auto f = heed::score_with([](auto s, auto, auto) { return s * s / 4 + s; });
-  for (const auto& [rows, columns] :
+  for (const auto& sizes :
        std::vector<std::pair<Index, Index>>{{n, m}, {n, heads * m}, {1, m}, {1, heads * m}, {n, 1}, {1, 1}}) {
+    const Index rows = sizes.first, columns = sizes.second;
     const Matrix<double> bias = dice.matrix<double>(rows, columns);
     const auto spec =
         heed::spec(heed::heads(heads, 2), heed::bias(bias), heed::causal(), f, heed::softcap(3.0));

@@ -106,14 +106,14 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
       return [&target](Index r, Index c) -> Scalar& { return *target.at.at(r, c).data; };
     };
     const auto to_dq = at(dq), to_dk = at(dk), to_dv = at(dv);
-    const auto add_bias = [&spec](const Place& place, Index i, Index j, const Wide& ds) {
+    const auto add_bias = [&](const Place& place, Index i, Index j, const Wide& ds) {
       if constexpr (has_policy<Spec, bias_gradient_tag>) {
         const auto db = bias_gradient_of(spec, place);
         auto& x = db.data[i * db.row + j * db.column];
         x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
       }
     };
-    const auto add_sink = [&spec](Index head, const Wide& ds) {
+    const auto add_sink = [&](Index head, const Wide& ds) {
       if constexpr (has_policy<Spec, sink_gradient_tag>) {
         auto& x = (*spec.template find<sink_gradient_tag>())(head);
         x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
