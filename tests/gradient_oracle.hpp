@@ -110,9 +110,19 @@ class GradientOracle {
                          k = in.k.block(place.key_begin, kh, m, d).template cast<double>(),
                          v = in.v.block(place.key_begin, vh, m, d_v).template cast<double>(),
                          o = dout_values.block(place.query_begin, oh, n, d_v).template cast<double>();
-    const Matrix<double> s = sign * product(q, k.transpose()), dp = product(o, v.transpose());
+    const Matrix<double> s = sign * product(q, k.transpose());
+    Matrix<double> dp = product(o, v.transpose());
     const Matrix<double> size = scale * product(q.cwiseAbs().eval(), k.cwiseAbs().transpose().eval());
-    const Matrix<double> dp_size = product(o.cwiseAbs().eval(), v.cwiseAbs().transpose().eval());
+    Matrix<double> dp_size = product(o.cwiseAbs().eval(), v.cwiseAbs().transpose().eval());
+    double kept = 1;
+    if constexpr (std::remove_cvref_t<decltype(rules)>::drops) {
+      kept = rules.dropped.kept;
+      dp_size *= kept;
+      for (Index i = 0; i < n; ++i)
+        for (Index j = 0; j < m; ++j)
+          dp(i, j) *= rules.dropped.template factor<double>(static_cast<heed::Position>(i),
+                                                            static_cast<heed::Position>(j));
+    }
     const double sums_v = 5 * std::sqrt(static_cast<double>(d_v)) * u;
     for (Index i = 0; i < n; ++i) {
       std::vector<double> p(static_cast<std::size_t>(m), 0.0), slope(p);
@@ -155,7 +165,7 @@ class GradientOracle {
         const double e = x * (w * (gap + mix) + sums_v * (dp_size(i, j) + mix) + u * std::abs(dl)) * g +
                          w * x * gap * g +
                          (Spec::has_terms ? 16 * u * x * (gap + mix) : 0);  // tanh' = 1 - tanh² near 0
-        bound[2].row(place.key_begin + j).segment(vh, d_v) += w * x * o.row(i).cwiseAbs();
+        bound[2].row(place.key_begin + j).segment(vh, d_v) += w * x * kept * o.row(i).cwiseAbs();
         bound[0].row(place.query_begin + i).segment(qh, d) += scale * e * k.row(j).cwiseAbs();
         bound[1].row(place.key_begin + j).segment(kh, d) += scale * e * q.row(i).cwiseAbs();
       }

@@ -311,6 +311,12 @@ class Oracle {
       }
       p.row(i) /= sum;
       stored.row(i) /= own_sum;
+      if constexpr (Rules::drops)
+        for (Index j = 0; j < m; ++j) {
+          const auto row = static_cast<heed::Position>(i), column = static_cast<heed::Position>(j);
+          p(i, j) *= rules.dropped.template factor<double>(row, column);
+          stored(i, j) *= rules.dropped.template factor<T>(row, column);
+        }
       const double delta =
           5 * std::sqrt(static_cast<double>(q.cols())) * u * most_size + u * (2 * most_score + 2);
       const double sums = (7 + 5 * std::sqrt(static_cast<double>(seen[static_cast<std::size_t>(i)]))) * u;

@@ -22,10 +22,12 @@
 #include <heed/mask/window.hpp>
 #include <heed/merge.hpp>
 #include <heed/position/alibi.hpp>
+#include <heed/random.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>
 #include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>
+#include <heed/select/dropout.hpp>
 #include <heed/select/sink.hpp>
 #include <heed/select/softmax.hpp>
 

@@ -29,6 +29,8 @@ struct sequences_tag : policy_tag {};
 struct selection_tag : policy_tag {};
 /// A logit that takes weight and gives no value.
 struct sink_tag : policy_tag {};
+/// Weights that are left out at random.
+struct dropout_tag : policy_tag {};
 /// Something more to write than the output.
 struct output_tag : policy_tag {};
 /// The output that a backward pass needs.
@@ -66,6 +68,8 @@ template <class P>
 concept selection = std::derived_from<std::remove_cvref_t<P>, selection_tag>;
 template <class P>
 concept sink_policy = std::derived_from<std::remove_cvref_t<P>, sink_tag>;
+template <class P>
+concept dropout_policy = std::derived_from<std::remove_cvref_t<P>, dropout_tag>;
 template <class P>
 concept output = std::derived_from<std::remove_cvref_t<P>, output_tag>;
 template <class P>

@@ -51,18 +51,25 @@ struct Everything {
   }
 };
 
-/// One sequence and head: the intersection of its masks, and its terms in the order in which they act.
-/// Trivially copyable; points into the spec it was bound from, which must outlive it. To be copied, not
+/// The bound dropout of a spec without one.
+struct NothingDropped {
+  static constexpr bool drops = false;
+};
+
+/// One sequence and head: the intersection of its masks, its terms in the order in which they act, and which
+/// weights are dropped. Trivially copyable; points into the spec it was bound from, which must outlive it. To be copied, not
 /// assigned. T is the accumulator of the pass that asks.
-template <class T, class BoundMask, class... BoundTerms>
+template <class T, class Dropped, class BoundMask, class... BoundTerms>
 struct Rules {
   using scalar_type = T;
   static constexpr bool has_mask = !std::is_same_v<BoundMask, Everything>;
   static constexpr bool has_terms = sizeof...(BoundTerms) > 0;
   /// A term may return -inf, which makes its pair invisible.
   static constexpr bool may_hide = (false || ... || BoundTerms::may_hide);
+  static constexpr bool drops = Dropped::drops;
 
   Index keys;
+  Dropped dropped;
   BoundMask mask;
   Pack<BoundTerms...> terms;
 

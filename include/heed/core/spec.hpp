@@ -87,9 +87,10 @@ HEED_INLINE auto intersect_all(Index keys, const A& a, const B& b, const More&..
   return intersect_all(keys, BoundAnd<A, B>{keys, a, b}, more...);
 }
 
-template <class T, class Mask, class... Terms>
-HEED_INLINE Rules<T, Mask, Terms...> make_rules(Index keys, const Mask& mask, const Terms&... terms) {
-  return {keys, mask, {{terms}...}};
+template <class T, class Dropped, class Mask, class... Terms>
+HEED_INLINE Rules<T, Dropped, Mask, Terms...> make_rules(Index keys, const Dropped& dropped, const Mask& mask,
+                                                         const Terms&... terms) {
+  return {keys, dropped, mask, {{terms}...}};
 }
 
 }  // namespace detail
@@ -103,6 +104,7 @@ class Spec : public spec_tag {
   static_assert(detail::count_of<sequences_tag, P...> <= 1, "heed: two sequences() in one spec");
   static_assert(detail::count_of<scale_tag, P...> <= 1, "heed: two scales in one spec");
   static_assert(detail::count_of<sink_tag, P...> <= 1, "heed: two sink() in one spec");
+  static_assert(detail::count_of<dropout_tag, P...> <= 1, "heed: two dropout() in one spec");
   static_assert(detail::count_of<save_tag, P...> <= 1, "heed: two save() in one spec");
   static_assert(detail::count_of<executor_tag, P...> <= 1, "heed: two executors in one spec");
   static_assert(detail::count_of<into_tag, P...> <= 1, "heed: two into() in one spec");
@@ -178,11 +180,18 @@ class Spec : public spec_tag {
   void check(const Shape& shape) const { check_parts(shape, std::index_sequence_for<P...>{}); }
 
  private:
+  HEED_INLINE auto bind_dropout(const Place& place) const {
+    (void)place;
+    if constexpr (detail::count_of<dropout_tag, P...> == 1)
+      return find<dropout_tag>()->bind(place);
+    else
+      return detail::NothingDropped{};
+  }
   template <class T, std::size_t... M, std::size_t... K>
   HEED_INLINE auto bind_parts(const Place& place, std::index_sequence<M...>,
                               std::index_sequence<K...>) const {
     return detail::make_rules<T>(
-        place.keys, detail::intersect_all(place.keys, detail::get<masks_.at[M]>(parts_).bind(place)...),
+        place.keys, bind_dropout(place), detail::intersect_all(place.keys, detail::get<masks_.at[M]>(parts_).bind(place)...),
         detail::get<terms_.at[K]>(parts_).bind(place)...);
   }
 

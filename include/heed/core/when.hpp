@@ -144,19 +144,21 @@ struct SinkWhen : sink_tag {
 };
 
 /// The policy if `flag` is true, else nothing: `when(decoder, causal())`. For masks, terms of the score,
-/// scale() and sink(). What is off is not checked either.
+/// scale(), sink() and dropout(). What is off is not checked either.
 template <class P>
 auto when(bool flag, P&& p) {
   using Policy = std::remove_cvref_t<P>;
-  static_assert(mask<P> || term<P> || scale_policy<P> || sink_policy<P>,
-                "heed: when() chooses masks, terms of the score (softcap, alibi, bias, score_with), scale() "
-                "and sink()");
+  static_assert(mask<P> || term<P> || scale_policy<P> || sink_policy<P> || dropout_policy<P>,
+                "heed: when() chooses masks, terms of the score (softcap, alibi, bias, score_with), scale(), "
+                "sink() and dropout()");
   if constexpr (mask<P>) {
     return MaskWhen<Policy>(flag, std::forward<P>(p));
   } else if constexpr (term<P>) {
     return TermWhen<Policy>(flag, std::forward<P>(p));
   } else if constexpr (sink_policy<P>) {
     return SinkWhen<Policy>(flag, std::forward<P>(p));
+  } else if constexpr (dropout_policy<P>) {
+    return flag ? Policy(std::forward<P>(p)) : Policy(0, p.seed);
   } else {
     return ScaleWhen<Policy>(flag, std::forward<P>(p));
   }

@@ -6,7 +6,7 @@
 template <class T, class Rules, class Bias>
 struct BackwardWork {
   static constexpr bool wants_bias = !std::is_same_v<Bias, std::nullptr_t>;
-  static constexpr bool edits_all = Rules::has_terms || wants_bias;
+  static constexpr bool edits_all = Rules::has_terms || Rules::drops || wants_bias;
 
   const GradientTile<T>& tile;
   const GradientBlocks<T>& blocks;
@@ -56,6 +56,10 @@ struct BackwardWork {
       }
       weigh_scores<packs>(tile, lane, count, blocks.seen, blocks.weights);
       differentiate_scores<packs>(tile, lane, block.in, blocks.weights, blocks.ds);
+      if constexpr (Rules::drops)
+        for (int at = lane; at < lane + packs * Pack<T>::width; at += Pack<T>::width)
+          drop_gradients(rules, blocks.weights + at, blocks.ds + at, tile.minus_d + at, count,
+                         static_cast<Position>(rows.begin + at), static_cast<Position>(j));
       const bool guarded =
           hides && !(*tile.finite && all_finite(block.in.k, block.in.k_row, Index(1), count, tile.d) &&
                      all_finite(block.in.v, block.in.v_row, Index(1), count, tile.d_v));

@@ -82,6 +82,10 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
         if (sink != hidden) sum += std::exp2(sink - most);
         const T inverse = sum == T(0) ? T(0) : T(1) / sum;
         for (Index j = 0; j < place.keys; ++j) weights[j] *= inverse;
+        if constexpr (rules.drops)
+          for (Index j = 0; j < place.keys; ++j)
+            weights[j] *=
+                rules.dropped.template factor<T>(static_cast<Position>(i), static_cast<Position>(j));
         mix_row(weights, scores, place.keys, v, d_v, out, p.out.column);
         if (p.lse.data != nullptr)
           p.lse.data[(place.query_begin + i) * p.lse.row + head * p.lse.column] =

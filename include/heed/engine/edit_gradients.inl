@@ -60,6 +60,22 @@ HEED_NOINLINE void weigh_scores(const GradientTile<T>& tile, int lane, Index key
   }
 }
 
+/// With Z what dropout multiplies the weights by: from P and P ∘ (dP - D) to Z ∘ P and P ∘ (Z ∘ dP - D), for
+/// one pack.
+template <class T, class Rules>
+HEED_NOINLINE HEED_FLATTEN void drop_gradients(const Rules& rules_in_memory, T* weights, T* ds,
+                                               const T* minus_d, Index keys, Position i, Position j) {
+  const Rules rules = rules_in_memory;
+  with_dropout<T>(rules, keys, i, j, [&](Index t, const T* factors) {
+    const Index at = t * tile_lanes<T>;
+    for (int l = 0; l < Pack<T>::width; ++l) {
+      const T p = weights[at + l], z = factors[l];
+      ds[at + l] = z * ds[at + l] + (T(1) - z) * p * minus_d[l];
+      weights[at + l] = z * p;
+    }
+  });
+}
+
 /// Sets to 0 what NaN elsewhere has made of invisible pairs.
 template <class T>
 HEED_NOINLINE void clear_hidden(const GradientBlocks<T>& blocks, Index keys) {

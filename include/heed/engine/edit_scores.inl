@@ -52,6 +52,31 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
   }
 }
 
+/// Calls f(t, factors): what dropout multiplies the weights of one pack of queries from i on, and key j + t,
+/// by. Random numbers come for two keys at a time.
+template <class T, class Rules, class F>
+HEED_INLINE void with_dropout(const Rules& rules, Index keys, Position i, Position j, const F& f) {
+  constexpr int width = Pack<T>::width;
+  const Position end = j + static_cast<Position>(keys);
+  for (Position m = j >> 1; 2 * m < end; ++m) {
+    T even[width], odd[width];
+    for (int l = 0; l < width; ++l) rules.dropped.factors(i + l, m, even[l], odd[l]);
+    if (2 * m >= j) f(Index(2 * m - j), even);
+    if (2 * m + 1 < end) f(Index(2 * m + 1 - j), odd);
+  }
+}
+
+/// weights *= 0 or 1 / (1 - p), for one pack.
+template <class T, class Rules>
+HEED_NOINLINE HEED_FLATTEN void drop_weights(const Rules& rules_in_memory, T* weights, Index keys, Position i,
+                                             Position j) {
+  const Rules rules = rules_in_memory;
+  with_dropout<T>(rules, keys, i, j, [&](Index t, const T* factors) {
+    T* w = weights + t * tile_lanes<T>;
+    for (int l = 0; l < Pack<T>::width; ++l) w[l] *= factors[l];
+  });
+}
+
 /// Is every number finite? Invisible pairs have weight 0, and 0 times infinity would not be 0.
 template <class T>
 HEED_NOINLINE bool all_finite(const T* data, Index row, Index column, Index rows, Index columns) {

@@ -54,7 +54,7 @@ HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, c
 /// What the forward pass does with a stretch of keys: element 0 of `keys` is key `origin` of the sequence.
 template <class T, class Rules>
 struct ForwardWork {
-  static constexpr bool edits_all = Rules::has_terms;
+  static constexpr bool edits_all = Rules::has_terms || Rules::drops;
 
   const QueryTile<T>& tile;
   T* seen;
@@ -93,16 +93,25 @@ struct ForwardWork {
       }
       if (hides && !values_finite(block, tile.d_v)) {
         std::memcpy(seen, tile.weights, static_cast<std::size_t>(count * tile_lanes<T>) * sizeof(T));
-        weigh_rows<packs>(tile, lane, 0, count);
-        close_sums<packs>(tile, lane);
+        weigh<packs>(lane, count, j);
         mix_visible(tile, lane, packs * Pack<T>::width, block, seen);
       } else {
-        weigh_rows<packs>(tile, lane, 0, count);
-        close_sums<packs>(tile, lane);
+        weigh<packs>(lane, count, j);
         mix_block<packs>(tile, lane, block);
       }
       j += count;
     }
+  }
+
+ private:
+  template <int packs>
+  void weigh(int lane, Index count, Index j) const {
+    weigh_rows<packs>(tile, lane, 0, count);
+    close_sums<packs>(tile, lane);
+    if constexpr (Rules::drops)
+      for (int at = lane; at < lane + packs * Pack<T>::width; at += Pack<T>::width)
+        drop_weights(rules, tile.weights + at, count, static_cast<Position>(rows.begin + at),
+                     static_cast<Position>(j));
   }
 };
 

@@ -275,6 +275,13 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
       if (guarded) std::memcpy(seen, scores, static_cast<std::size_t>(rows * streamed_keys) * sizeof(T));
       for (Index r = 0; r < rows; ++r)
         weigh_row(Partial<T>(states + (first + r) * size), scores + r * streamed_keys, d_v);
+      if constexpr (Rules::drops)
+        for (Index r = 0; r < rows; ++r) {
+          const Rules rules = spec.template bind<T>(shape.place(sequence, kh * group + r / n));
+          for (Index u = 0; u < keys; ++u)
+            scores[r * streamed_keys + u] *= rules.dropped.template factor<T>(static_cast<Position>(r % n),
+                                                                              static_cast<Position>(j + u));
+        }
       T* output = Partial<T>(states + first * size).output;
       if (!guarded) {
         mix_rows(rows, scores, v.data, v.row, keys, d_v, output, size);

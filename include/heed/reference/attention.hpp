@@ -9,6 +9,7 @@
 ///     s_ij = scale · Σ_c q_ic k_jc             how well key j fits query i           (score, N x M)
 ///     s_ij <- terms(s_ij, i, j)                softcap, positions, biases, functors
 ///     p_ij = exp(s_ij) / Σ_j exp(s_ij)         over the keys that i may see          (selection, N x M)
+///     p_ij <- 0 or p_ij / (1 - p)              with dropout
 ///     o_ic = Σ_j p_ij v_jc                                                           (mix, N x d_v)
 ///
 /// Only one row of s and p is ever stored. Source: 1706.03762.
@@ -109,6 +110,9 @@ void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K
         const Wide log_sum_exp = softmax_row(row, spec.template sink<Wide>(head));
 
         for (Wide& x : mixed) x = Wide(0);
+        if constexpr (rules.drops)
+          for (Weight<Wide>& w : row)
+            w.value = Wide(w.value * rules.dropped.template factor<Wide>(static_cast<Position>(i), w.key));
         for (const Weight<Wide>& w : row) {
           for (Index c = 0; c < shape.d_v; ++c) {
             const auto v_jc = static_cast<Wide>(v(place.key_begin + w.key, key_head * shape.d_v + c));

@@ -85,6 +85,8 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
             for (Index c = 0; c < d_v; ++c)
               dp[n] += Wide(static_cast<Wide>(dout(token, head * d_v + c)) *
                             static_cast<Wide>(v(key, key_head * d_v + c)));
+            if constexpr (rules.drops)
+              dp[n] = Wide(dp[n] * rules.dropped.template factor<Wide>(static_cast<Position>(i), row[n].key));
             mean += Wide(row[n].value * dp[n]);
           }
           if (dlse != nullptr) mean -= static_cast<Wide>((*dlse)(token, head));
@@ -97,8 +99,11 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
           for (std::size_t n = 0; n < row.size(); ++n) {
             const Position j = row[n].key;
             const Index key = place.key_begin + j;
+            Wide kept = row[n].value;
+            if constexpr (rules.drops)
+              kept = Wide(kept * rules.dropped.template factor<Wide>(static_cast<Position>(i), j));
             for (Index c = 0; c < d_v; ++c)
-              dv_sums(j, c) += Wide(row[n].value * static_cast<Wide>(dout(token, head * d_v + c)));
+              dv_sums(j, c) += Wide(kept * static_cast<Wide>(dout(token, head * d_v + c)));
             Wide ds = Wide(row[n].value * Wide(dp[n] - mean));
             if constexpr (Spec::has_terms) {
               // Back through the terms, by running them on dual numbers.
