@@ -30,8 +30,9 @@ void dropped() {
   }
   for (Index t = 0; t < sweep(60); ++t) {
     const Batch b = draw_batch<T>(96, t);
-    const auto ragged = heed::spec(heed::heads(b.c.heads, b.c.key_heads), heed::sequences(b.q, b.k),
-                                   heed::dropout(shares[t % 4], b.c.seed), heed::causal(), heed::sink(T(0.5)));
+    const auto ragged =
+        heed::spec(heed::heads(b.c.heads, b.c.key_heads), heed::sequences(b.q, b.k),
+                   heed::dropout(shares[t % 4], b.c.seed), heed::causal(), heed::sink(T(0.5)));
     oracle.check(b.c, ragged);
     gradients.check(b.c, ragged);
   }

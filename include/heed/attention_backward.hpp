@@ -119,15 +119,26 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
         x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
       }
     };
+    const auto run = [&](const auto* dlse, const auto& add_parameter) {
+      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, dlse, to_dq, to_dk, to_dv, add_bias,
+                                     add_sink, add_parameter);
+    };
+    const auto with_parameters = [&](const auto* dlse) {
+      if constexpr (has_policy<Spec, parameter_gradient_tag>)
+        run(dlse, [&](Index head, Index n, const Wide& d) {
+          auto& x = (*spec.template find<parameter_gradient_tag>())(head, n);
+          x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + d));
+        });
+      else
+        run(dlse, Nothing());
+    };
     if constexpr (has_policy<Spec, lse_gradient_tag>) {
       const auto& incoming = *spec.template find<lse_gradient_tag>();
       const auto dlse = [&incoming](Index r, Index c) { return *incoming.at.at(r, c).data; };
-      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, &dlse, to_dq, to_dk, to_dv, add_bias,
-                                     add_sink);
+      with_parameters(&dlse);
     } else {
       const Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* none = nullptr;
-      reference_backward<adds, Wide>(spec, shape, dout, q, k, v, none, to_dq, to_dk, to_dv, add_bias,
-                                     add_sink);
+      with_parameters(none);
     }
   }
 }
@@ -148,7 +159,7 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// @param policies the same as attention() had, in any order. Terms of the score are differentiated exactly,
 ///   by running them on dual numbers. Also: `into(dq, dk, dv)` to write to matrices of the caller's (the call
 ///   then returns nothing), `accumulate` to add to them, `bias_gradient(db)`,
-///   `sink_gradient(ds)`, `lse_gradient(dl)`, `use(workspace)`
+///   `sink_gradient(ds)`, `parameter_gradient(dtheta)`, `lse_gradient(dl)`, `use(workspace)`
 /// @return Gradients{dq, dk, dv} in the sizes and storage orders of q, k and v. Key heads get the sum over
 ///   their query heads. A query that sees no key, and a key that no query sees, get exact zeros.
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
@@ -177,6 +188,8 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   constexpr bool given = has_policy<Bundle, into_tag>;
   static_assert(given || !has_policy<Bundle, accumulate_tag>, "heed: accumulate needs into(dq, dk, dv)");
   static_assert(!has_policy<Bundle, save_tag>, "heed: save() belongs to the forward pass");
+  static_assert(!has_policy<Bundle, bias_tangent_tag>,
+                "heed: bias_tangent() belongs to attention_jvp and attention_double_backward");
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   bundle.template check_values<Accumulator<Scalar>>();
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");
@@ -191,6 +204,15 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
       if (!adds)
         for (Index i = 0; i < db.rows; ++i)
           for (Index j = 0; j < db.columns; ++j) *db.at.at(i, j).data = {};
+    }
+    if constexpr (has_policy<Bundle, parameter_gradient_tag>) {
+      constexpr int n = std::remove_cvref_t<decltype(bundle.template bind<Scalar>(Place{}))>::parameters;
+      static_assert(n > 0, "heed: parameter_gradient() without a score_with() that has parameters");
+      const auto& gradient = *bundle.template find<parameter_gradient_tag>();
+      gradient.check_size(shape, n);
+      if (!adds)
+        for (Index h = 0; h < shape.heads; ++h)
+          for (Index t = 0; t < n; ++t) gradient(h, t) = {};
     }
     if constexpr (has_policy<Bundle, sink_gradient_tag>) {
       static_assert(has_policy<Bundle, sink_tag>, "heed: sink_gradient() without a sink()");

@@ -4,6 +4,7 @@
 #ifndef HEED_DUAL_HPP
 #define HEED_DUAL_HPP
 
+#include <cmath>
 #include <type_traits>
 
 #include <heed/config.hpp>
@@ -97,6 +98,13 @@ HEED_INLINE dual<T, n> exp(const dual<T, n>& x) {
 template <class T, int n>
 HEED_INLINE dual<T, n> log(const dual<T, n>& x) {
   return x.chain(T(heed::log(x.value)), T(T(1) / x.value));
+}
+/// Square root.
+template <class T, int n>
+HEED_INLINE dual<T, n> sqrt(const dual<T, n>& x) {
+  using std::sqrt;
+  const T y(sqrt(x.value));
+  return x.chain(y, T(T(0.5) / y));
 }
 /// Hyperbolic tangent. Its slope 1 - tanh² is taken as (1 - tanh)(1 + tanh).
 template <class T, int n>

@@ -146,6 +146,40 @@ auto sink_gradient(DS&& ds) {
   return policy;
 }
 
+/// The policy made by parameter_gradient().
+template <class Scalar>
+struct ParameterGradient : parameter_gradient_tag {
+  detail::Target<Scalar> target;
+  bool vector = false;  // of fixed size: the sum over heads
+
+  /// Parameters: n of each head.
+  void check_size(const Shape& shape, Index n) const {
+    const bool fits =
+        vector ? target.rows * target.columns == n : target.rows == shape.heads && target.columns == n;
+    if (!fits)
+      detail::fail("parameter_gradient is ", target.rows, " x ", target.columns, ", there are ", n,
+                   " parameters for each of ", shape.heads, " heads: it must be a vector of ", n, ", or ",
+                   shape.heads, " x ", n);
+  }
+  Scalar& operator()(Index head, Index k) const {
+    if (!vector) return *target.at.at(head, k).data;
+    return *(target.columns == 1 ? target.at.at(k, 0) : target.at.at(0, k)).data;
+  }
+};
+
+/// Writes the derivative by the parameters of score_with(f, theta): a vector of n, which gets the sum over
+/// heads, or a matrix of H × n, a row for each head. Referred to; overwritten unless `accumulate` is given.
+/// Sums are taken in double.
+template <class D>
+auto parameter_gradient(D&& dtheta) {
+  detail::check_writable<D>();
+  using Plain = std::remove_cvref_t<D>;
+  ParameterGradient<typename Plain::Scalar> policy;
+  policy.target = detail::Target<typename Plain::Scalar>::of(dtheta);
+  policy.vector = bool(Plain::IsVectorAtCompileTime);
+  return policy;
+}
+
 /// The policy made by lse_gradient().
 template <class Scalar>
 struct LseGradient : lse_gradient_tag {

@@ -6,6 +6,8 @@
 
 #include <heed/attention.hpp>
 #include <heed/attention_backward.hpp>
+#include <heed/attention_double_backward.hpp>
+#include <heed/attention_jvp.hpp>
 #include <heed/attention_weights.hpp>
 #include <heed/core/when.hpp>
 #include <heed/dual.hpp>
@@ -30,5 +32,6 @@
 #include <heed/select/dropout.hpp>
 #include <heed/select/sink.hpp>
 #include <heed/select/softmax.hpp>
+#include <heed/tangents.hpp>
 
 #endif

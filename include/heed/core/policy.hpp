@@ -19,6 +19,8 @@ struct policy_tag {};
 struct mask_tag : policy_tag {};
 /// A change of one score: softcap, alibi, bias, score_with.
 struct term_tag : policy_tag {};
+/// The tangent of a bias, in forward mode.
+struct bias_tangent_tag : term_tag {};
 /// The factor of dot-product scores.
 struct scale_tag : policy_tag {};
 /// How heads lie in columns.
@@ -41,6 +43,8 @@ struct into_tag : output_tag {};
 struct accumulate_tag : output_tag {};
 /// The gradient of the sinks.
 struct sink_gradient_tag : output_tag {};
+/// The gradient of a score function's parameters.
+struct parameter_gradient_tag : output_tag {};
 /// The gradient of an additive bias.
 struct bias_gradient_tag : output_tag {};
 /// The incoming gradient of the log-sum-exp.

@@ -51,14 +51,22 @@ struct Everything {
   }
 };
 
+template <class Term>
+constexpr int parameters_of() {
+  if constexpr (requires { Term::parameters; })
+    return Term::parameters;
+  else
+    return 0;
+}
+
 /// The bound dropout of a spec without one.
 struct NothingDropped {
   static constexpr bool drops = false;
 };
 
 /// One sequence and head: the intersection of its masks, its terms in the order in which they act, and which
-/// weights are dropped. Trivially copyable; points into the spec it was bound from, which must outlive it. To be copied, not
-/// assigned. T is the accumulator of the pass that asks.
+/// weights are dropped. Trivially copyable; points into the spec it was bound from, which must outlive it. To
+/// be copied, not assigned. T is the accumulator of the pass that asks.
 template <class T, class Dropped, class BoundMask, class... BoundTerms>
 struct Rules {
   using scalar_type = T;
@@ -67,6 +75,8 @@ struct Rules {
   /// A term may return -inf, which makes its pair invisible.
   static constexpr bool may_hide = (false || ... || BoundTerms::may_hide);
   static constexpr bool drops = Dropped::drops;
+  /// Learnable numbers of the terms.
+  static constexpr int parameters = (0 + ... + parameters_of<BoundTerms>());
 
   Index keys;
   Dropped dropped;

@@ -110,6 +110,8 @@ class Spec : public spec_tag {
   static_assert(detail::count_of<into_tag, P...> <= 1, "heed: two into() in one spec");
   static_assert(detail::count_of<bias_gradient_tag, P...> <= 1, "heed: two bias_gradient() in one spec");
   static_assert(detail::count_of<sink_gradient_tag, P...> <= 1, "heed: two sink_gradient() in one spec");
+  static_assert(detail::count_of<parameter_gradient_tag, P...> <= 1,
+                "heed: two parameter_gradient() in one spec");
   static_assert(detail::count_of<lse_gradient_tag, P...> <= 1, "heed: two lse_gradient() in one spec");
   static_assert(detail::count_of<workspace_tag, P...> <= 1, "heed: two workspaces in one spec");
 
@@ -191,7 +193,8 @@ class Spec : public spec_tag {
   HEED_INLINE auto bind_parts(const Place& place, std::index_sequence<M...>,
                               std::index_sequence<K...>) const {
     return detail::make_rules<T>(
-        place.keys, bind_dropout(place), detail::intersect_all(place.keys, detail::get<masks_.at[M]>(parts_).bind(place)...),
+        place.keys, bind_dropout(place),
+        detail::intersect_all(place.keys, detail::get<masks_.at[M]>(parts_).bind(place)...),
         detail::get<terms_.at[K]>(parts_).bind(place)...);
   }
 

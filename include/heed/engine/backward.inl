@@ -15,6 +15,7 @@ struct BackwardWork {
   const GradientKeys<T>& keys;
   Index origin;  // the key that element 0 of `keys` is
   const Bias& bias;
+  double* parameter_sums;
 
   Index queries(int lane, int packs) const {
     const Index left = rows.end - rows.begin - lane, most = packs * Pack<T>::width;
@@ -41,6 +42,10 @@ struct BackwardWork {
       const GradientKeys<T> block = keys.from(j - origin, count);
       product_rows<packs, false>(count, block.in.k, block.in.k_row, Index(1), tile.query + lane,
                                  Index(tile_lanes<T>), tile.d, blocks.seen + lane, Index(tile_lanes<T>));
+      if constexpr (Rules::parameters > 0)
+        if (parameter_sums != nullptr)
+          std::memcpy(blocks.scaled, blocks.seen,
+                      static_cast<std::size_t>(count * tile_lanes<T>) * sizeof(T));
       bool hides = Rules::may_hide;
       for (int v = 0; v < packs; ++v) {
         const int at = lane + v * Pack<T>::width;
@@ -64,6 +69,12 @@ struct BackwardWork {
           hides && !(*tile.finite && all_finite(block.in.k, block.in.k_row, Index(1), count, tile.d) &&
                      all_finite(block.in.v, block.in.v_row, Index(1), count, tile.d_v));
       if (guarded) clear_hidden(blocks, count);
+      if constexpr (Rules::parameters > 0)
+        if (parameter_sums != nullptr)
+          for (int at = lane; at < lane + packs * Pack<T>::width; at += Pack<T>::width)
+            add_parameter_gradients(rules, blocks.scaled + at, blocks.seen + at, blocks.ds + at, count,
+                                    static_cast<Position>(rows.begin + at), static_cast<Position>(j),
+                                    parameter_sums);
       if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.after, lane, count);
       if constexpr (wants_bias) add_bias_gradient(bias, blocks.ds + lane, queries(lane, packs), count, i, j);
       if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.through, lane, count);
@@ -255,6 +266,10 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
     const auto bias = bias_gradient_of(spec, place);
     using Work = BackwardWork<T, Rules, std::remove_cvref_t<decltype(bias)>>;
     const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
+    double* const parameter_sums =
+        p.parameter_sums == nullptr
+            ? nullptr
+            : p.parameter_sums + (sequence * shape.heads + head) * Index(Rules::parameters);
     for (Index first_tile = 0;; first_tile += tiles) {
       TileRows rows[tiles_per_group];
       int count = 0;
@@ -272,7 +287,7 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
         const GradientKeys<T> block = keys.from(some.begin, from - some.begin);
         for (int g = 0; g < count; ++g) {
           const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
-          const Work work{tile, blocks, rows[g], rules, block, some.begin, bias};
+          const Work work{tile, blocks, rows[g], rules, block, some.begin, bias, parameter_sums};
           TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
         }
       }

@@ -50,13 +50,15 @@ struct GradientBlocks {
   T* seen;     // final scores, -inf where a pair is invisible
   T* through;  // where terms change scores: derivative of what biases are added to by the scaled score
   T* after;    // and of the final score by the sum with the biases
+  T* scaled;   // the scaled scores, where parameters of the terms want them again
 
-  static constexpr Index size = 5 * block_keys * tile_lanes<T>;
+  static constexpr Index size = 6 * block_keys * tile_lanes<T>;
   explicit GradientBlocks(T* memory) : weights(memory) {
     ds = weights + block_keys * tile_lanes<T>;
     seen = ds + block_keys * tile_lanes<T>;
     through = seen + block_keys * tile_lanes<T>;
     after = through + block_keys * tile_lanes<T>;
+    scaled = after + block_keys * tile_lanes<T>;
   }
 };
 

@@ -48,6 +48,43 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memo
   }
 }
 
+/// Adds Σ ds ∂s/∂θ to the gradients of the terms' parameters: the terms run once more, with a direction for
+/// each of them. ds is the gradient of the final scores, `seen` are those; `scaled` is what the terms were
+/// given. For one pack.
+template <class T, class Rules>
+HEED_NOINLINE HEED_FLATTEN void add_parameter_gradients(const Rules& rules_in_memory, const T* scaled,
+                                                        const T* seen, const T* ds, Index keys, Position i,
+                                                        Position j, double* sums) {
+  constexpr int width = Pack<T>::width, n = Rules::parameters;
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  const Rules rules = rules_in_memory;
+  T total[n][width] = {};
+  for (Index t = 0; t < keys; ++t, ++j) {
+    const Index at = t * tile_lanes<T>;
+    T in[width], gradient[width];
+    std::int32_t lives[width];
+    std::int32_t all = 1;
+    for (int l = 0; l < width; ++l) {
+      in[l] = scaled[at + l];
+      gradient[l] = ds[at + l];
+      lives[l] = seen[at + l] != hidden ? 1 : 0;
+      all &= lives[l];
+    }
+    const auto add = [&](int l) {
+      const dual<T, n + 1> s = rules.score(dual<T, n + 1>(in[l], T(1)), i + l, j);
+      for (int k = 0; k < n; ++k) total[k][l] += gradient[l] * s.tangent[k + 1];
+    };
+    if (all != 0) {
+      for (int l = 0; l < width; ++l) add(l);
+    } else {
+      for (int l = 0; l < width; ++l)
+        if (lives[l] != 0) add(l);
+    }
+  }
+  for (int k = 0; k < n; ++k)
+    for (int l = 0; l < width; ++l) sums[k] += static_cast<double>(total[k][l]);
+}
+
 /// weights = 2^(scores - lse), exactly 0 where a score is -inf.
 template <int packs, class T>
 HEED_NOINLINE void weigh_scores(const GradientTile<T>& tile, int lane, Index keys, const T* scores,

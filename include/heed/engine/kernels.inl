@@ -20,4 +20,6 @@
 #include <heed/engine/backward_tile.inl>
 #include <heed/engine/edit_gradients.inl>
 #include <heed/engine/backward.inl>
+#include <heed/engine/tangents.inl>
+#include <heed/engine/second_order.inl>
 // clang-format on

@@ -23,6 +23,15 @@ struct ForwardProblem {
   Operand<T> out, lse;
 };
 
+/// A forward problem and the tangents of its inputs; lse and tangents are written always.
+template <class T>
+struct TangentProblem {
+  const Shape& shape;
+  T scale;
+  Operand<const T> q, k, v, q_tangent, k_tangent, v_tangent;
+  Operand<T> out, lse, out_tangent, lse_tangent;
+};
+
 /// The tasks of a problem, and the memory that they need: scratch for each worker, and the partial results of
 /// streamed sequences.
 struct ForwardPlan {
@@ -56,6 +65,16 @@ struct BackwardProblem {
   bool accumulate = false;      // add to dq, dk, dv instead of overwriting them
   bool heads_together = false;  // one task for all heads of a sequence, because they share a bias's gradient
   bool all_together = false;    // one task, because sequences do
+  // [sequence][head][parameter]: gradients of the score function's parameters; null where nobody asks.
+  double* parameter_sums = nullptr;
+};
+
+/// A backward problem, the direction in which q, k and v move, and how output and log-sum-exp then move; its
+/// dq, dk and dv take the second derivatives.
+template <class T>
+struct SecondProblem {
+  BackwardProblem<T> first;
+  Operand<const T> q_tangent, k_tangent, v_tangent, out_tangent, lse_tangent;
 };
 
 /// The bias gradient of a spec, bound, or nullptr.

@@ -237,10 +237,11 @@ HEED_INLINE void close_sums(const QueryTile<T>& tile, int lane) {
   }
 }
 
-/// A block of at most block_keys keys that every query of the packs sees, with nothing to edit.
+/// The weights of a block of at most block_keys keys that every query of the packs sees, with nothing to
+/// edit.
 template <int packs, class T>
-HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
-                                RowFetcher<T>& ahead) {
+HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
+                               RowFetcher<T>& ahead) {
   constexpr Index rows = tile_rows<packs>;
   constexpr Index lanes = tile_lanes<T>;
   Index row = 0;
@@ -258,5 +259,12 @@ HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlo
   }
   if (row < block.keys) stored(block.keys);
   close_sums<packs>(tile, lane);
+}
+
+/// The same, and the block's share of the output.
+template <int packs, class T>
+HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
+                                RowFetcher<T>& ahead) {
+  weigh_block<packs>(tile, lane, block, ahead);
   mix_block<packs>(tile, lane, block);
 }

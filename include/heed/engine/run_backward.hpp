@@ -8,24 +8,41 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Five products a pair instead of two, and nothing to gain from a second thread where there is one task.
+/// Five products a pair instead of two. Each head of each sequence sums the gradients of its parameters on
+/// its own; in the end the sums are added in order.
 template <class T, class Spec>
-void run_backward(const BackwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
-  const auto& executor = executor_of(spec);
-  const Index tasks = HEED_DISPATCH(backward_tasks(p));
-  const int workers = tasks == 1 || 2.5 * multiply_adds(p.shape) < worth_a_thread ? 1 : executor.threads();
-  const std::size_t bytes = HEED_DISPATCH(backward_bytes(p));
-  Workspace own;
-  Workspace& memory = workspace != nullptr ? *workspace : own;
-  memory.reserve(bytes * static_cast<std::size_t>(workers));
-  const auto task = [&](Index t, int worker) {
-    HEED_DISPATCH(backward_task(
-        p, spec, t, reinterpret_cast<T*>(memory.data() + bytes * static_cast<std::size_t>(worker))));
+void run_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
+  using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
+  constexpr Index n = has_policy<Spec, parameter_gradient_tag> ? Rules::parameters : 0;
+  const Index places = p.shape.sequences * p.shape.heads;
+  const auto clear = [&](std::byte* memory) {
+    if (n == 0) return;
+    p.parameter_sums = reinterpret_cast<double*>(memory);
+    for (Index t = 0; t < places * n; ++t) p.parameter_sums[t] = 0;
   };
-  if (workers == 1)
-    for (Index t = 0; t < tasks; ++t) task(t, 0);
-  else
-    executor.run(tasks, task);
+  const auto add = [&](std::byte*) {
+    if constexpr (n > 0) {
+      const auto& gradient = *spec.template find<parameter_gradient_tag>();
+      for (Index place = 0; place < places; ++place)
+        for (Index k = 0; k < n; ++k) {
+          auto& x = gradient(place % p.shape.heads, k);
+          x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) +
+                                                            p.parameter_sums[place * n + k]);
+        }
+    }
+  };
+  run_workers<T>(
+      HEED_DISPATCH(backward_tasks(p)), 2.5 * multiply_adds(p.shape), HEED_DISPATCH(backward_bytes(p)), spec,
+      workspace, [&](Index t, T* scratch) { HEED_DISPATCH(backward_task(p, spec, t, scratch)); },
+      static_cast<std::size_t>(places * n) * sizeof(double), clear, add);
+}
+
+/// Ten products a pair.
+template <class T, class Spec>
+void run_second(const SecondProblem<T>& p, const Spec& spec, Workspace* workspace) {
+  run_workers<T>(HEED_DISPATCH(second_tasks(p)), 5 * multiply_adds(p.first.shape),
+                 HEED_DISPATCH(second_bytes(p)), spec, workspace,
+                 [&](Index t, T* scratch) { HEED_DISPATCH(second_task(p, spec, t, scratch)); });
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -55,6 +55,36 @@ void run_forward(const ForwardProblem<T>& p, const Spec& spec, Workspace* worksp
   HEED_DISPATCH(run_tasks(p, spec, executor, plan, workers, memory.data()));
 }
 
+/// Runs task(t, scratch) for t < tasks, each worker with `bytes` of scratch of its own, from the workspace if
+/// there is one. A single thread where all the work is over before a second has started, or where there is a
+/// single task. `shared_bytes` more are there for all: before(memory) is called with them first,
+/// after(memory) in the end.
+template <class T, class Spec, class Task, class Before, class After>
+void run_workers(Index tasks, double work, std::size_t bytes, const Spec& spec, Workspace* workspace,
+                 const Task& task, std::size_t shared_bytes, const Before& before, const After& after) {
+  const auto& executor = executor_of(spec);
+  const int workers = tasks == 1 || work < worth_a_thread ? 1 : executor.threads();
+  Workspace own;
+  Workspace& memory = workspace != nullptr ? *workspace : own;
+  const std::size_t scratch = bytes * static_cast<std::size_t>(workers);
+  memory.reserve(scratch + shared_bytes);
+  before(memory.data() + scratch);
+  const auto run = [&](Index t, int worker) {
+    task(t, reinterpret_cast<T*>(memory.data() + bytes * static_cast<std::size_t>(worker)));
+  };
+  if (workers == 1)
+    for (Index t = 0; t < tasks; ++t) run(t, 0);
+  else
+    executor.run(tasks, run);
+  after(memory.data() + scratch);
+}
+template <class T, class Spec, class Task>
+void run_workers(Index tasks, double work, std::size_t bytes, const Spec& spec, Workspace* workspace,
+                 const Task& task) {
+  const auto nothing = [](std::byte*) {};
+  run_workers<T>(tasks, work, bytes, spec, workspace, task, 0, nothing, nothing);
+}
+
 }  // namespace heed::inline HEED_ABI::detail
 
 #endif

@@ -279,8 +279,8 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
         for (Index r = 0; r < rows; ++r) {
           const Rules rules = spec.template bind<T>(shape.place(sequence, kh * group + r / n));
           for (Index u = 0; u < keys; ++u)
-            scores[r * streamed_keys + u] *= rules.dropped.template factor<T>(static_cast<Position>(r % n),
-                                                                              static_cast<Position>(j + u));
+            scores[r * streamed_keys + u] *=
+                rules.dropped.template factor<T>(static_cast<Position>(r % n), static_cast<Position>(j + u));
         }
       T* output = Partial<T>(states + first * size).output;
       if (!guarded) {

@@ -47,15 +47,16 @@ struct Nothing {
 };
 
 /// dq, dk, dv = the gradients, or are added to (`add`), for a whole problem; add_bias(place, i, j, ds) gets
-/// the gradient of every visible pair's sum of score and biases, add_sink(head, ds) that of a row's sink.
+/// the gradient of every visible pair's sum of score and biases, add_sink(head, ds) that of a row's sink,
+/// add_parameter(head, n, d) that of the terms' n-th parameter.
 /// dlse, the gradient of the log-sum-exp, may be null. Weights and output are computed afresh in Wide, so
 /// that neither the output nor what a forward pass saved is asked for. Cost: O(N·M·(3 d + 2 d_v)) a head;
 /// memory: one row of scores, and one head's gradients of keys and values.
 template <bool add, class Wide, class Spec, class Dout, class Q, class K, class V, class Dlse, class DQ,
-          class DK, class DV, class AddBias, class AddSink = Nothing>
+          class DK, class DV, class AddBias, class AddSink = Nothing, class AddParameter = Nothing>
 void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, const Q& q, const K& k,
                         const V& v, const Dlse* dlse, DQ& dq, DK& dk, DV& dv, const AddBias& add_bias,
-                        const AddSink& add_sink = {}) {
+                        const AddSink& add_sink = {}, const AddParameter& add_parameter = {}) {
   const Wide scale = spec.template scale<Wide>(shape.d);
   const Index group = shape.heads / shape.key_heads, d = shape.d, d_v = shape.d_v;
   std::vector<Weight<Wide>> row;
@@ -115,6 +116,12 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
               const dual<Wide> sum =
                   rules.score_through_bias(dual<Wide>(Wide(scale * dot), Wide(1)), position, j);
               const dual<Wide> final = rules.score_after_bias(dual<Wide>(sum.value, Wide(1)), position, j);
+              if constexpr (rules.parameters > 0 && !std::is_same_v<AddParameter, Nothing>) {
+                using Many = dual<Wide, rules.parameters + 1>;
+                const Many moved = rules.score(Many(Wide(scale * dot), Wide(1)), position, j);
+                for (int n_th = 0; n_th < rules.parameters; ++n_th)
+                  add_parameter(head, n_th, Wide(ds * moved.tangent[n_th + 1]));
+              }
               ds = Wide(ds * final.tangent[0]);
               add_bias(place, static_cast<Index>(i), static_cast<Index>(j), ds);
               ds = Wide(ds * sum.tangent[0]);
