@@ -21,38 +21,40 @@ struct Words {
 
 namespace detail {
 
-template <int r>
-HEED_INLINE constexpr std::uint32_t rotate_left(std::uint32_t x) {
-  return (x << r) | (x >> (32 - r));
+/// Everything in place: values of vector types may not cross functions.
+template <int r0, int r1, int r2, int r3, class W>
+HEED_INLINE constexpr void four_rounds(W& a, W& b) {
+  a += b, b = ((b << r0) | (b >> (32 - r0))) ^ a;
+  a += b, b = ((b << r1) | (b >> (32 - r1))) ^ a;
+  a += b, b = ((b << r2) | (b >> (32 - r2))) ^ a;
+  a += b, b = ((b << r3) | (b >> (32 - r3))) ^ a;
 }
 
-template <int r0, int r1, int r2, int r3>
-HEED_INLINE constexpr void four_rounds(std::uint32_t& a, std::uint32_t& b) {
-  a += b, b = rotate_left<r0>(b) ^ a;
-  a += b, b = rotate_left<r1>(b) ^ a;
-  a += b, b = rotate_left<r2>(b) ^ a;
-  a += b, b = rotate_left<r3>(b) ^ a;
+/// From a counter (a, b) to random bits. W: a 32-bit word, or a vector of them.
+template <class W>
+HEED_INLINE constexpr void threefry(W& a, W& b, Words key) {
+  const std::uint32_t parity = 0x1bd11bdau ^ key.first ^ key.second;
+  a += key.first, b += key.second;
+  four_rounds<13, 15, 26, 6>(a, b);
+  a += key.second, b += parity + 1u;
+  four_rounds<17, 29, 16, 24>(a, b);
+  a += parity, b += key.first + 2u;
+  four_rounds<13, 15, 26, 6>(a, b);
+  a += key.first, b += key.second + 3u;
+  four_rounds<17, 29, 16, 24>(a, b);
+  a += key.second, b += parity + 4u;
+  four_rounds<13, 15, 26, 6>(a, b);
+  a += parity, b += key.first + 5u;
 }
 
 }  // namespace detail
 
 /// Threefry-2x32 with 20 rounds: 64 random bits that depend on counter and key alone (Salmon, Moraes, Dror,
-/// Shaw: Parallel random numbers: as easy as 1, 2, 3; SC 2011). Sums, rotations and exclusive ors only, so
-/// that a loop over lanes vectorises in every instruction set.
+/// Shaw: Parallel random numbers: as easy as 1, 2, 3; SC 2011). Sums, rotations and exclusive ors only, which
+/// every instruction set has in lanes.
 HEED_INLINE constexpr Words threefry(Words counter, Words key) {
-  const std::uint32_t parity = 0x1bd11bdau ^ key.first ^ key.second;
-  std::uint32_t a = counter.first + key.first, b = counter.second + key.second;
-  detail::four_rounds<13, 15, 26, 6>(a, b);
-  a += key.second, b += parity + 1u;
-  detail::four_rounds<17, 29, 16, 24>(a, b);
-  a += parity, b += key.first + 2u;
-  detail::four_rounds<13, 15, 26, 6>(a, b);
-  a += key.first, b += key.second + 3u;
-  detail::four_rounds<17, 29, 16, 24>(a, b);
-  a += key.second, b += parity + 4u;
-  detail::four_rounds<13, 15, 26, 6>(a, b);
-  a += parity, b += key.first + 5u;
-  return {a, b};
+  detail::threefry(counter.first, counter.second, key);
+  return counter;
 }
 
 /// The random numbers of one sequence and head: 32 bits for every pair (i, j). One evaluation of threefry()

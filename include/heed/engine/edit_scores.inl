@@ -59,8 +59,10 @@ HEED_INLINE void with_dropout(const Rules& rules, Index keys, Position i, Positi
   constexpr int width = Pack<T>::width;
   const Position end = j + static_cast<Position>(keys);
   for (Position m = j >> 1; 2 * m < end; ++m) {
+    const LaneDraws draws(rules.dropped.draws, i, m);
     T even[width], odd[width];
-    for (int l = 0; l < width; ++l) rules.dropped.factors(i + l, m, even[l], odd[l]);
+    for (int l = 0; l < width; ++l) even[l] = rules.dropped.template factor<T>(draws.even[l]);
+    for (int l = 0; l < width; ++l) odd[l] = rules.dropped.template factor<T>(draws.odd[l]);
     if (2 * m >= j) f(Index(2 * m - j), even);
     if (2 * m + 1 < end) f(Index(2 * m + 1 - j), odd);
   }

@@ -18,6 +18,7 @@
 #include <heed/config.hpp>
 #include <heed/dual.hpp>
 #include <heed/engine/problem.hpp>
+#include <heed/random.hpp>
 
 #if HEED_WITH_AVX512 || HEED_WITH_AVX2
 #include <immintrin.h>

@@ -5,6 +5,7 @@
 // clang-format off
 #include <heed/lanes/pack.inl>
 #include <heed/lanes/exp2.inl>
+#include <heed/lanes/draws.inl>
 #include <heed/lanes/transpose.inl>
 #include <heed/lanes/register_tile.inl>
 #include <heed/lanes/dot_tile.inl>

@@ -24,17 +24,15 @@ struct BoundDropout {
   std::uint32_t threshold;
   double kept;  // 1 / (1 - p)
 
-  HEED_INLINE bool active() const { return threshold != 0; }
-  /// What the weights of query i on the keys 2m and 2m + 1 are multiplied by.
+  /// What a weight is multiplied by, given its random bits,
   template <class T>
-  HEED_INLINE void factors(Position i, Position m, T& even, T& odd) const {
-    const Words w = draws.of_two_keys(i, m);
-    even = w.first < threshold ? T(0) : static_cast<T>(kept);
-    odd = w.second < threshold ? T(0) : static_cast<T>(kept);
+  HEED_INLINE T factor(std::uint32_t bits) const {
+    return bits < threshold ? T(0) : T(kept);
   }
+  /// or its query and key.
   template <class T>
   HEED_INLINE T factor(Position i, Position j) const {
-    return draws.bits(i, j) < threshold ? T(0) : T(kept);
+    return factor<T>(draws.bits(i, j));
   }
 };
 
