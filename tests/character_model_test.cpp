@@ -129,7 +129,8 @@ TEST(CharacterModel, LearnsATextThatRepeatsItself) {
     loss_and_gradient(model, random_batch(numbers, sizes.context, 64, random));
     adam.step(model, learning_rate(2e-2, step, 5, static_cast<double>(step) / 80));
   }
-  // The first characters of a sequence cannot be guessed for certain: nothing says where in the line it begins.
+  // The first characters of a sequence cannot be guessed for certain: nothing says where in the line it
+  // begins.
   EXPECT_LT(loss_of(model, test[0]), 0.2 * blind);
   EXPECT_EQ(sample(model, vocabulary, "to be or not to", 9, 0.1, random), " be, to b");
 }
@@ -228,8 +229,9 @@ TEST(CharacterModelText, BatchesFollowTheText) {
       for (auto i = static_cast<std::size_t>(batch.offsets[s - 1]);
            i < static_cast<std::size_t>(batch.offsets[s]); ++i) {
         ASSERT_EQ(batch.targets[i], batch.inputs[i] + 1);
-        if (i > static_cast<std::size_t>(batch.offsets[s - 1]))
+        if (i > static_cast<std::size_t>(batch.offsets[s - 1])) {
           ASSERT_EQ(batch.inputs[i], batch.inputs[i - 1] + 1);
+        }
       }
     }
   }
@@ -256,9 +258,16 @@ TEST(CharacterModelOptions, AreReadOrRefused) {
   EXPECT_EQ(parsed({}).text, "default");
   const Options o = parsed({"--steps", "7", "file", "--seconds", "1.5", "--checkpoint", "x", "--seed", "9"});
   EXPECT_TRUE(o.text == "file" && o.steps == 7 && o.seconds == 1.5 && o.checkpoint == "x" && o.seed == 9);
-  for (const std::vector<const char*>& wrong :
-       {std::vector<const char*>{"--steps"}, {"--steps", "x"}, {"--steps", "-1"}, {"--seconds", "nan"},
-        {"--seconds", "inf"}, {"--seconds", "1s"}, {"--seed", ""}, {"--unknown"}, {"a", "b"}, {""}})
+  for (const std::vector<const char*>& wrong : {std::vector<const char*>{"--steps"},
+                                                {"--steps", "x"},
+                                                {"--steps", "-1"},
+                                                {"--seconds", "nan"},
+                                                {"--seconds", "inf"},
+                                                {"--seconds", "1s"},
+                                                {"--seed", ""},
+                                                {"--unknown"},
+                                                {"a", "b"},
+                                                {""}})
     EXPECT_NE(refusal([&] { parsed(wrong); }), "") << wrong.front();
 }
 

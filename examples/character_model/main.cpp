@@ -25,11 +25,11 @@ namespace {
 
 using namespace character_model;
 
-constexpr Index part = 256;  // characters that a member of the team takes in a step
+constexpr Index part = 128;  // characters that a member of the team takes in a step
 constexpr std::size_t members = 4;
-constexpr double rate = 4e-3;
+constexpr double rate = 6e-3;
 constexpr long warm_up = 50;  // steps
-constexpr double lines = 20;  // of progress
+constexpr double lines = 12;  // of progress
 constexpr double temperature = 0.7;
 
 class Clock {
@@ -92,7 +92,7 @@ void run(const Options& options) {
   const std::size_t border = text.size() - text.size() / 10;
   const std::vector<int> seen = vocabulary.numbers(text.substr(0, border));
   const std::vector<Batch> held_out =
-      even_batches(vocabulary.numbers(text.substr(border)), sizes.context, part / sizes.context, 32);
+      even_batches(vocabulary.numbers(text.substr(border)), sizes.context, part / sizes.context, 64);
 
   Eigen::setNbThreads(1);  // in a product: a member of the team has one thread
   Team<float> team(Model<float>(sizes, options.seed), members);
