@@ -125,14 +125,14 @@ TEST(CharacterModel, LearnsATextThatRepeatsItself) {
   ASSERT_EQ(test.size(), 1u);
   const double blind = std::log(static_cast<double>(vocabulary.size()));
   EXPECT_NEAR(loss_of(model, test[0]), blind, 0.2);
-  for (long step = 0; step < 80; ++step) {
+  for (long step = 0; step < 200; ++step) {
     loss_and_gradient(model, random_batch(numbers, sizes.context, 64, random));
-    adam.step(model, learning_rate(2e-2, step, 5, static_cast<double>(step) / 80));
+    adam.step(model, learning_rate(2e-2, step, 5, static_cast<double>(step) / 200));
   }
   // The first characters of a sequence cannot be guessed for certain: nothing says where in the line it
   // begins.
-  EXPECT_LT(loss_of(model, test[0]), 0.2 * blind);
-  EXPECT_EQ(sample(model, vocabulary, "to be or not to", 9, 0.1, random), " be, to b");
+  EXPECT_LT(loss_of(model, test[0]), 0.1 * blind);
+  EXPECT_EQ(sample(model, vocabulary, "to be or not to", 4, 0.1, random), " be,");
 }
 
 TEST(CharacterModel, LaterCharactersDoNotChangeEarlierLogits) {

@@ -29,15 +29,14 @@ struct Options {
   bool help = false;
 };
 
-/// A number and nothing else; throws std::runtime_error otherwise.
+/// A number that is not negative, and nothing else; throws std::runtime_error otherwise.
 template <class Number>
-Number number(const std::string& option, const std::string& value, Number least) {
+Number number(const std::string& option, const std::string& value) {
   Number n{};
   const char* const end = value.data() + value.size();
   const auto [stop, error] = std::from_chars(value.data(), end, n);
-  if (error != std::errc() || stop != end || !(n >= least) || !(n - n == 0))
-    throw std::runtime_error(option + " takes a number of at least " + std::to_string(least) + ", not \"" +
-                             value + "\"");
+  if (error != std::errc() || stop != end || !(n >= 0) || !(n - n == 0))
+    throw std::runtime_error(option + " takes a number that is not negative, not \"" + value + "\"");
   return n;
 }
 
@@ -52,13 +51,13 @@ inline Options parse(int argc, const char* const* argv, const std::string& text)
       return argv[++i];
     };
     if (argument == "--steps") {
-      options.steps = number(argument, value(), 0L);
+      options.steps = number<long>(argument, value());
     } else if (argument == "--seconds") {
-      options.seconds = number(argument, value(), 0.0);
+      options.seconds = number<double>(argument, value());
     } else if (argument == "--checkpoint") {
       options.checkpoint = value();
     } else if (argument == "--seed") {
-      options.seed = number(argument, value(), std::uint64_t{0});
+      options.seed = number<std::uint64_t>(argument, value());
     } else if (argument == "--help") {
       options.help = true;
     } else if (argument.starts_with("-") || argument.empty()) {
