@@ -296,16 +296,15 @@ HEED_NOINLINE Index tangent_tasks(const TangentProblem<T>& p) {
   return slot_count(p.shape, tiles_per_group * tile_lanes<T>) * p.shape.heads;
 }
 
-/// Task t: one group of tiles of one head, the last queries first.
+/// Task t: one group of tiles of one head, head by head, the last queries first.
 template <class T, class Spec>
 HEED_NOINLINE void tangent_task(const TangentProblem<T>& p, const Spec& spec, Index t, T* scratch) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   const Shape& shape = p.shape;
   const Index d = shape.d, d_v = shape.d_v, lanes = tiles_per_group * tile_lanes<T>;
-  const Index slot = t / shape.heads, head = t % shape.heads;
+  const Index slots = slot_count(shape, lanes), slot = t % slots, head = t / slots;
   const Index sequence = sequence_of_slot(shape, slot, lanes);
-  const Index end =
-      sequence + 1 < shape.sequences ? first_slot(shape, sequence + 1, lanes) : slot_count(shape, lanes);
+  const Index end = sequence + 1 < shape.sequences ? first_slot(shape, sequence + 1, lanes) : slots;
   const Index group = end - 1 - slot, key_head = head / (shape.heads / shape.key_heads);
   const Place place = shape.place(sequence, head);
   const Rules rules = spec.template bind<T>(place);

@@ -27,7 +27,8 @@ struct BoundDropout {
   /// What a weight is multiplied by, given its random bits,
   template <class T>
   HEED_INLINE T factor(std::uint32_t bits) const {
-    return bits < threshold ? T(0) : T(kept);
+    // A product, because compilers make branches of a choice, and these cannot be predicted.
+    return T(T(static_cast<std::int32_t>(bits >= threshold)) * T(kept));
   }
   /// or its query and key.
   template <class T>
