@@ -206,4 +206,19 @@ TEST(AttentionProperty, MillionEqualScores) {
   }
 }
 
+/// The workspace may stand before the policies, among them, or nowhere.
+TEST(AttentionProperty, IntoTakesItsWorkspaceEitherWay) {
+  Dice dice(77);
+  const Matrix<float> q = dice.matrix<float>(90, 32), k = dice.matrix<float>(70, 32);
+  heed::Workspace one, two;
+  Matrix<float> a(90, 32), b(90, 32), c(90, 40);
+  heed::attention_into(a, q, k, k, one, heed::causal());
+  heed::attention_into(b, q, k, k, heed::causal(), heed::use(two));
+  heed::attention_into(c.rightCols(32), q, k, k, heed::causal());
+  EXPECT_EQ(a, b);
+  EXPECT_EQ(a, c.rightCols(32));
+  EXPECT_GT(one.bytes(), 0u);
+  EXPECT_EQ(one.bytes(), two.bytes());
+}
+
 }  // namespace

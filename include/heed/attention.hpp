@@ -10,6 +10,7 @@
 #include <heed/config.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/saved.hpp>
+#include <heed/core/scalars.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/core/workspace.hpp>
 #include <heed/engine/run_forward.hpp>
@@ -17,16 +18,6 @@
 
 namespace heed::inline HEED_ABI {
 namespace detail {
-
-/// Scalars that the engine computes; every other takes the reference path.
-template <class Scalar>
-inline constexpr bool on_engine = std::is_same_v<Scalar, float> || std::is_same_v<Scalar, double>;
-
-/// What the reference path accumulates in: 16-bit numbers are storage only.
-template <class Scalar>
-using Accumulator =
-    std::conditional_t<std::is_same_v<Scalar, Eigen::half> || std::is_same_v<Scalar, Eigen::bfloat16>, float,
-                       Scalar>;
 
 /// The matrix that attention() returns: rows of q, columns of v where one head leaves no choice, in the
 /// storage order of q.
@@ -104,6 +95,40 @@ void check_overlap(const char* name, Out& out, const In& in) {
       fail("out shares elements with ", name);
 }
 
+/// attention_into(): `workspace` may be null.
+template <class Output, class Q, class K, class V, class... P>
+void attend_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
+                 const Eigen::MatrixBase<V>& v, Workspace* workspace, P&&... policies) {
+  using Out = std::remove_cvref_t<Output>;
+  static_assert(std::is_base_of_v<Eigen::MatrixBase<Out>, Out>,
+                "heed: out is not an Eigen matrix, block or map");
+  static_assert(
+      !(std::is_const_v<std::remove_reference_t<Output>> && std::is_same_v<Out, typename Out::PlainObject>),
+      "heed: out is a const matrix");
+  static_assert(directly_accessible<Out>, "heed: out has no memory to write to");
+  static_assert((int(Out::Flags) & int(Eigen::LvalueBit)) != 0, "heed: out is read-only");
+  static_assert(std::is_same_v<typename Out::Scalar, typename Q::Scalar>,
+                "heed: out and q have different scalars");
+  const auto bundle = spec(std::forward<P>(policies)...);
+  using Bundle = std::remove_const_t<decltype(bundle)>;
+  check_types<Q, K, V, Bundle>();
+  constexpr int any = Eigen::Dynamic;
+  static_assert(int(Out::RowsAtCompileTime) == any || int(Q::RowsAtCompileTime) == any ||
+                    int(Out::RowsAtCompileTime) == int(Q::RowsAtCompileTime),
+                "heed: out and q have different numbers of rows");
+  const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+  if (out.rows() != shape.queries || out.cols() != shape.heads * shape.d_v)
+    fail("out is ", out.rows(), " x ", out.cols(), ", it must be ", shape.queries, " x ",
+         shape.heads * shape.d_v);
+  // A const block or map of writable memory may be written through, as in Eigen.
+  Out& target = const_cast<Out&>(out);
+  check_overlap("q", target, q.derived());
+  check_overlap("k", target, k.derived());
+  check_overlap("v", target, v.derived());
+  forward(target, q.derived(), k.derived(), v.derived(), shape, bundle,
+          workspace != nullptr ? workspace : workspace_of(bundle));
+}
+
 }  // namespace detail
 
 /// out = softmax(scale · q kᵀ + …) v, head by head: row i is the mean of the values, weighted by how well
@@ -118,7 +143,7 @@ void check_overlap(const char* name, Out& out, const In& in) {
 /// @param policies what makes the variant, in any order: `heads`, `sequences`, `scale`, masks (`causal`,
 /// `window`, `last`, `lengths`,
 ///   `documents`, `dense_mask`, `mask_where` and what `&`, `|`, `!` make of them), score terms (`softcap`,
-///   `alibi`, `bias`, `score_with`), `softmax`, `sink`, `save`, `use(workspace)`, `on`, `when`, or a `spec`
+///   `alibi`, `bias`, `score_with`), `softmax`, `sink`, `dropout`, `save`, `use(workspace)`, `on`, `when`, or a `spec`
 ///   of them
 /// @return N × (H·d_v) in the storage order of q. A query that sees no key gets zeros; keys and values that
 /// nobody sees are not read.
@@ -156,33 +181,13 @@ auto attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, con
 template <class Output, class Q, class K, class V, class... P>
 void attention_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
                     const Eigen::MatrixBase<V>& v, Workspace& workspace, P&&... policies) {
-  using Out = std::remove_cvref_t<Output>;
-  static_assert(std::is_base_of_v<Eigen::MatrixBase<Out>, Out>,
-                "heed: out is not an Eigen matrix, block or map");
-  static_assert(
-      !(std::is_const_v<std::remove_reference_t<Output>> && std::is_same_v<Out, typename Out::PlainObject>),
-      "heed: out is a const matrix");
-  static_assert(detail::directly_accessible<Out>, "heed: out has no memory to write to");
-  static_assert((int(Out::Flags) & int(Eigen::LvalueBit)) != 0, "heed: out is read-only");
-  static_assert(std::is_same_v<typename Out::Scalar, typename Q::Scalar>,
-                "heed: out and q have different scalars");
-  const auto bundle = spec(std::forward<P>(policies)...);
-  using Bundle = std::remove_const_t<decltype(bundle)>;
-  detail::check_types<Q, K, V, Bundle>();
-  constexpr int any = Eigen::Dynamic;
-  static_assert(int(Out::RowsAtCompileTime) == any || int(Q::RowsAtCompileTime) == any ||
-                    int(Out::RowsAtCompileTime) == int(Q::RowsAtCompileTime),
-                "heed: out and q have different numbers of rows");
-  const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
-  if (out.rows() != shape.queries || out.cols() != shape.heads * shape.d_v)
-    detail::fail("out is ", out.rows(), " x ", out.cols(), ", it must be ", shape.queries, " x ",
-                 shape.heads * shape.d_v);
-  // A const block or map of writable memory may be written through, as in Eigen.
-  Out& target = const_cast<Out&>(out);
-  detail::check_overlap("q", target, q.derived());
-  detail::check_overlap("k", target, k.derived());
-  detail::check_overlap("v", target, v.derived());
-  detail::forward(target, q.derived(), k.derived(), v.derived(), shape, bundle, &workspace);
+  detail::attend_into(std::forward<Output>(out), q, k, v, &workspace, std::forward<P>(policies)...);
+}
+/// The same with a workspace among the policies, as attention_backward() takes it, or none.
+template <class Output, class Q, class K, class V, class... P>
+void attention_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
+                    const Eigen::MatrixBase<V>& v, P&&... policies) {
+  detail::attend_into(std::forward<Output>(out), q, k, v, nullptr, std::forward<P>(policies)...);
 }
 
 }  // namespace heed::inline HEED_ABI

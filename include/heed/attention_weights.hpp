@@ -13,9 +13,10 @@
 
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
+#include <heed/core/operand.hpp>
+#include <heed/core/scalars.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
-#include <heed/core/stored.hpp>
 #include <heed/reference/attention.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -109,26 +110,9 @@ inline Index sequence_of(const Shape& shape, Index token) {
   return low;
 }
 
-template <class Xpr>
-using read_in_place = std::conditional_t<is_direct<Xpr>, const Xpr&, const typename Xpr::PlainObject>;
-
 /// What weights are computed in: wider than single precision, since they are few and are looked at.
 template <class Scalar>
-struct WeightsType {
-  using type = Scalar;
-};
-template <>
-struct WeightsType<float> {
-  using type = double;
-};
-template <>
-struct WeightsType<Eigen::half> {
-  using type = float;
-};
-template <>
-struct WeightsType<Eigen::bfloat16> {
-  using type = float;
-};
+using WeightsType = std::conditional_t<std::is_same_v<Scalar, float>, double, Accumulator<Scalar>>;
 
 }  // namespace detail
 
@@ -150,7 +134,7 @@ template <class Q, class K, class... Arguments>
 Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weights(
     const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {
   using Scalar = typename Q::Scalar;
-  using Wide = typename detail::WeightsType<Scalar>::type;
+  using Wide = detail::WeightsType<Scalar>;
   static_assert(std::is_same_v<Scalar, typename K::Scalar>, "heed: q and k have different scalars");
 
   const auto bundle = spec(detail::policy_part(std::forward<Arguments>(arguments))...);
@@ -161,8 +145,8 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
   detail::check_chosen("head", chosen_heads, shape.heads);
 
   // Expressions are evaluated once, everything else is read where it lies.
-  const detail::read_in_place<Q> q_values(q.derived());
-  const detail::read_in_place<K> k_values(k.derived());
+  detail::InPlace<Q> q_values(q.derived());
+  detail::InPlace<K> k_values(k.derived());
   const Wide scale = bundle.template scale<Wide>(shape.d);
   const Index row_count = static_cast<Index>(chosen_rows.size()),
               head_count = static_cast<Index>(chosen_heads.size());

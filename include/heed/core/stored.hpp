@@ -14,6 +14,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/operand.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -102,10 +103,6 @@ struct MatrixView {
 };
 
 template <class Derived>
-inline constexpr bool is_direct = (int(Eigen::internal::traits<Derived>::Flags) &
-                                   int(Eigen::DirectAccessBit)) != 0;
-
-template <class Derived>
 MatrixView<typename Derived::Scalar> view_of(const Derived& m) {
   const Index inner = m.innerStride();
   const Index outer = m.outerStride();
@@ -152,7 +149,7 @@ auto store_matrix(A&& m) {
   using Plain = typename Xpr::PlainObject;
   if constexpr (is_plain<Xpr>) {
     return PlainMatrix<stored<A>>(stored<A>(std::forward<A>(m)));
-  } else if constexpr (is_direct<Xpr> && (std::is_lvalue_reference_v<A> || !is_eigen_ref<Xpr>)) {
+  } else if constexpr (directly_accessible<Xpr> && (std::is_lvalue_reference_v<A> || !is_eigen_ref<Xpr>)) {
     return ViewedMatrix<typename Xpr::Scalar>(view_of(m));
   } else {
     return PlainMatrix<Owned<Plain>>(Owned<Plain>(Plain(m)));
