@@ -66,6 +66,28 @@ void add_sink_gradients(const BackwardProblem<T>& p, const Spec& spec) {
   }
 }
 
+/// The problem as the engine takes it, from matrices that have memory.
+template <class Scalar, class Spec, class DO, class Q, class K, class V, class O>
+BackwardProblem<Scalar> backward_problem(const Shape& shape, const Spec& spec, const DO& dout, const Q& q,
+                                         const K& k, const V& v, const O& out, const Saved<Scalar>& saved,
+                                         const Target<Scalar>& dq, const Target<Scalar>& dk,
+                                         const Target<Scalar>& dv) {
+  BackwardProblem<Scalar> p{shape,
+                            spec.template scale<Scalar>(shape.d),
+                            operand_of<const Scalar>(q),
+                            operand_of<const Scalar>(k),
+                            operand_of<const Scalar>(v),
+                            operand_of<const Scalar>(out),
+                            operand_of<const Scalar>(dout),
+                            operand_of<const Scalar>(saved.lse),
+                            {},
+                            dq.at,
+                            dk.at,
+                            dv.at};
+  if constexpr (has_policy<Spec, lse_gradient_tag>) p.dlse = spec.template find<lse_gradient_tag>()->at;
+  return p;
+}
+
 template <bool adds, class Spec, class DO, class Q, class K, class V, class O, class Scalar>
 void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, const Q& q_expression,
               const K& k_expression, const V& v_expression, const O& out_expression,
@@ -77,20 +99,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
   InPlace<V> v(v_expression);
   if constexpr (on_engine<Scalar>) {
     InPlace<O> out(out_expression);
-    BackwardProblem<Scalar> p{shape,
-                              spec.template scale<Scalar>(shape.d),
-                              operand_of<const Scalar>(q),
-                              operand_of<const Scalar>(k),
-                              operand_of<const Scalar>(v),
-                              operand_of<const Scalar>(out),
-                              operand_of<const Scalar>(dout),
-                              operand_of<const Scalar>(saved.lse),
-                              {},
-                              dq.at,
-                              dk.at,
-                              dv.at,
-                              adds};
-    if constexpr (has_policy<Spec, lse_gradient_tag>) p.dlse = spec.template find<lse_gradient_tag>()->at;
+    BackwardProblem<Scalar> p = backward_problem(shape, spec, dout, q, k, v, out, saved, dq, dk, dv);
+    p.accumulate = adds;
     if constexpr (has_policy<Spec, bias_gradient_tag>) {
       const auto& bias = *spec.template find<bias_gradient_tag>();
       p.heads_together = bias.heads_share(shape);

@@ -51,20 +51,9 @@ void double_backward(const Shape& shape, const Spec& spec, const DOut& dout_expr
   forward_with_tangents(shape, spec, q, k, v, u_q, u_k, u_v, moved);
   if constexpr (on_engine<Scalar>) {
     InPlace<Out> out(out_expression);
-    const Operand<const Scalar> no_dlse{};
-    BackwardProblem<Scalar> first{shape,
-                                  spec.template scale<Scalar>(shape.d),
-                                  operand_of<const Scalar>(q),
-                                  operand_of<const Scalar>(k),
-                                  operand_of<const Scalar>(v),
-                                  operand_of<const Scalar>(out),
-                                  operand_of<const Scalar>(dout),
-                                  operand_of<const Scalar>(saved.lse),
-                                  no_dlse,
-                                  operand_of<Scalar>(to.q),
-                                  operand_of<Scalar>(to.k),
-                                  operand_of<Scalar>(to.v)};
-    if constexpr (has_policy<Spec, lse_gradient_tag>) first.dlse = spec.template find<lse_gradient_tag>()->at;
+    const auto target = [](auto& m) { return Target<Scalar>::of(m); };
+    const BackwardProblem<Scalar> first =
+        backward_problem(shape, spec, dout, q, k, v, out, saved, target(to.q), target(to.k), target(to.v));
     const SecondProblem<Scalar> p{first,
                                   operand_of<const Scalar>(u_q),
                                   operand_of<const Scalar>(u_k),

@@ -4,15 +4,13 @@
 #ifndef HEED_TANGENTS_HPP
 #define HEED_TANGENTS_HPP
 
-#include <type_traits>
 #include <utility>
 
 #include <heed/config.hpp>
 #include <heed/core/policy.hpp>
-#include <heed/core/shape.hpp>
 #include <heed/core/stored.hpp>
 #include <heed/dual.hpp>
-#include <heed/mask/dense.hpp>
+#include <heed/score/bias.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -58,27 +56,14 @@ struct BoundBiasTangent {
 
 /// The policy made by bias_tangent().
 template <class Matrix>
-class BiasTangent : public bias_tangent_tag {
- public:
-  explicit BiasTangent(Matrix matrix) : matrix_(std::move(matrix)) {}
-
-  void check(const Shape& shape) const { detail::check_pairs("bias_tangent", matrix_.view(), shape, true); }
-  auto bind(const Place& place) const {
-    const auto m = detail::pairs_of(matrix_.view(), place);
-    return detail::BoundBiasTangent<std::remove_cvref_t<decltype(*m.data)>>{m.data, m.row_stride,
-                                                                            m.col_stride};
-  }
-
- private:
-  Matrix matrix_;
-};
+using BiasTangent = detail::PairTerm<bias_tangent_tag, detail::BoundBiasTangent, Matrix>;
 
 /// The direction in which what bias() adds moves, in any of the shapes that bias() takes, for attention_jvp()
 /// and attention_double_backward(). There need not be a bias(): this is then the direction at bias 0.
 template <class B>
 auto bias_tangent(B&& b) {
   auto matrix = detail::store_matrix(std::forward<B>(b));
-  return BiasTangent<decltype(matrix)>(std::move(matrix));
+  return BiasTangent<decltype(matrix)>("bias_tangent", std::move(matrix));
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -30,23 +30,28 @@ struct BoundBias {
   }
 };
 
+/// A term that looks up its pair in a matrix; Bound<Scalar>{data, row stride, column stride} applies it.
+template <class Tag, template <class> class Bound, class Matrix>
+class PairTerm : public Tag {
+ public:
+  PairTerm(const char* name, Matrix matrix) : name_(name), matrix_(std::move(matrix)) {}
+
+  void check(const Shape& shape) const { check_pairs(name_, matrix_.view(), shape, true); }
+  auto bind(const Place& place) const {
+    const auto m = pairs_of(matrix_.view(), place);
+    return Bound<std::remove_cvref_t<decltype(*m.data)>>{m.data, m.row_stride, m.col_stride};
+  }
+
+ private:
+  const char* name_;
+  Matrix matrix_;
+};
+
 }  // namespace detail
 
 /// The policy made by bias().
 template <class Matrix>
-class Bias : public term_tag {
- public:
-  explicit Bias(Matrix matrix) : matrix_(std::move(matrix)) {}
-
-  void check(const Shape& shape) const { detail::check_pairs("bias", matrix_.view(), shape, true); }
-  auto bind(const Place& place) const {
-    const auto m = detail::pairs_of(matrix_.view(), place);
-    return detail::BoundBias<std::remove_cvref_t<decltype(*m.data)>>{m.data, m.row_stride, m.col_stride};
-  }
-
- private:
-  Matrix matrix_;
-};
+using Bias = detail::PairTerm<term_tag, detail::BoundBias, Matrix>;
 
 /// s_ij <- s_ij + b_ij, after scale and softcap (1706.03762's mask, 1910.10683's relative bias). b is
 /// - N x M, shared by all heads, or N x (H·M) with the heads side by side, M columns each;
@@ -62,7 +67,7 @@ auto bias(B&& b) {
                 "constant for "
                 "all pairs changes no weight");
   auto matrix = detail::store_matrix(std::forward<B>(b));
-  return Bias<decltype(matrix)>(std::move(matrix));
+  return Bias<decltype(matrix)>("bias", std::move(matrix));
 }
 
 }  // namespace heed::inline HEED_ABI
