@@ -326,6 +326,62 @@ TEST(AttentionBackward, NothingComesFromWhereNobodySees) {
   EXPECT_FALSE(seen.dv.array().isNaN().any());
 }
 
+/// A score of -inf counts as an invisible pair, however steep the function is there.
+TEST(AttentionBackward, AScoreOfMinusInfinityHasNoSlope) {
+  const Index n = 20, m = 30, d = 4;
+  Dice dice(19);
+  const Matrix<double> q = dice.matrix<double>(n, d).cwiseAbs(), v = dice.matrix<double>(m, d);
+  Matrix<double> k = dice.matrix<double>(m, d).cwiseAbs();
+  for (Index j = 0; j < m; j += 3) k.row(j).setZero();  // log 0 = -inf, and its slope inf
+  const auto spec = heed::spec(heed::score_with([](auto s, auto, auto) { return heed::log(s); }));
+  heed::Saved<double> saved;
+  const Matrix<double> out = heed::attention(q, k, v, spec, heed::save(saved));
+  const auto g = heed::attention_backward(v.topRows(n), q, k, v, out, saved, spec);
+  EXPECT_TRUE(g.dq.allFinite() && g.dk.allFinite() && g.dv.allFinite());
+  for (Index j = 0; j < m; j += 3) EXPECT_TRUE(g.dk.row(j).isZero(0) && g.dv.row(j).isZero(0));
+  EXPECT_GT(g.dk.norm(), 0.1);
+}
+
+/// Long heads are cut in pieces of keys, by shape alone: the gradients are those of the uncut problem, bits
+/// do not depend on threads, and accumulating adds to what is there.
+TEST(AttentionBackward, LongHeadsAreCutInPieces) {
+  const Index n = 70, m = 4500, d = 5, d_v = 3;
+  const std::vector<Index> q_offsets = {0, 1, 40, n}, k_offsets = {0, 4200, 4202, m};
+  Dice dice(23);
+  const Matrix<double> q = dice.matrix<double>(n, 2 * d), k = dice.matrix<double>(m, d),
+                       v = dice.matrix<double>(m, d_v), dout = dice.matrix<double>(n, 2 * d_v);
+  for (const bool ragged : {false, true}) {
+    const std::vector<Index> whole_q = {0, n}, whole_k = {0, m};
+    const auto spec = heed::spec(heed::heads(2, 1), heed::causal(),
+                                 heed::sequences(ragged ? q_offsets : whole_q, ragged ? k_offsets : whole_k));
+    heed::Saved<double> saved;
+    const Matrix<double> out = heed::attention(q, k, v, spec, heed::save(saved));
+    Eigen::ThreadPool single(1), pool(3);
+    const auto one = heed::attention_backward(dout, q, k, v, out, saved, spec, heed::on(single));
+    const auto many = heed::attention_backward(dout, q, k, v, out, saved, spec, heed::on(pool));
+    EXPECT_EQ(one.dq, many.dq);
+    EXPECT_EQ(one.dk, many.dk);
+    EXPECT_EQ(one.dv, many.dv);
+    const heed::Shape shape =
+        heed::detail::make_shape(spec, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+    Matrix<double> dq(n, 2 * d), dk(m, d), dv(m, d_v);
+    const Matrix<double>* none = nullptr;
+    heed::detail::reference_backward<false, double>(spec, shape, dout, q, k, v, none, dq, dk, dv,
+                                                    heed::detail::Nothing());
+    EXPECT_LT(distance(one.dq, dq), 1e-13);
+    EXPECT_LT(distance(one.dk, dk), 1e-13);
+    EXPECT_LT(distance(one.dv, dv), 1e-13);
+    heed::Workspace workspace;
+    Matrix<double> to_dq = dq, to_dk = dk, to_dv = dv;
+    heed::attention_backward(dout, q, k, v, out, saved, spec, heed::on(pool), heed::accumulate,
+                             heed::into(to_dq, to_dk, to_dv), heed::use(workspace));
+    EXPECT_LT(distance(to_dq, 2 * dq), 1e-12);
+    EXPECT_LT(distance(to_dk, 2 * dk), 1e-12);
+    EXPECT_GT(workspace.bytes(), static_cast<std::size_t>(8 * n * 2 * d) * sizeof(double))
+        << "it was not cut";
+  }
+}
+
 TEST(AttentionBackward, BitsAreEqualForAnyNumberOfThreads) {
   const Pass<float> x(300, 257, 20, 24, 6, 3, heed::window(90, 10));
   const auto spec = heed::spec(heed::heads(6, 3), heed::window(90, 10));

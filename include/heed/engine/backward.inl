@@ -146,19 +146,19 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
   for (Index t = 0; t < d * lanes; t += width) store(tile.dq + t, zero<T>());
 }
 
-/// dq = scale · the sums of a tile, or added.
+/// all_dq = scale · the sums of a tile, or added.
 template <class T>
-HEED_NOINLINE void store_gradient_tile(const GradientTile<T>& tile, const BackwardProblem<T>& p,
-                                       const Place& place, const TileRows& rows) {
+HEED_NOINLINE void store_gradient_tile(const GradientTile<T>& tile, T scale, const Operand<T>& all_dq,
+                                       bool add, const Place& place, const TileRows& rows) {
   constexpr int width = Pack<T>::width;
-  const Operand<T> dq = p.dq.at(place.query_begin + rows.begin, place.head * tile.d);
+  const Operand<T> dq = all_dq.at(place.query_begin + rows.begin, place.head * tile.d);
   alignas(64) T factor[width];
-  store(factor, broadcast(p.scale));
+  store(factor, broadcast(scale));
   for (int v = 0; v < rows.packs; ++v) {
     const Index l = v * width, left = rows.end - rows.begin - l;
     const int count = static_cast<int>(left < width ? left : width);
     T* to = dq.data + l * dq.row;
-    if (p.accumulate)
+    if (add)
       lanes_to_rows<true>(tile.dq + l, Index(tile_lanes<T>), factor, count, tile.d, to, dq.row, dq.column);
     else
       lanes_to_rows(tile.dq + l, Index(tile_lanes<T>), factor, count, tile.d, to, dq.row, dq.column);
@@ -206,23 +206,29 @@ struct BackwardScratch {
 
   explicit BackwardScratch(const BackwardProblem<T>& p) {
     const Shape& s = p.shape;
-    k = p.k.column == 1 && !lie_apart(p.k, s.d) ? 0 : s.longest * s.d;
-    v = p.v.column == 1 && !lie_apart(p.v, s.d_v) ? 0 : s.longest * s.d_v;
-    dk = adds_in_place(p.dk, s.d) ? 0 : s.longest * whole_packs<T>(s.d);
-    dv = adds_in_place(p.dv, s.d_v) ? 0 : s.longest * whole_packs<T>(s.d_v);
+    const Index keys = p.pieces == 1 ? s.longest : s.longest / p.pieces + 1;
+    k = p.k.column == 1 && !lie_apart(p.k, s.d) ? 0 : keys * s.d;
+    v = p.v.column == 1 && !lie_apart(p.v, s.d_v) ? 0 : keys * s.d_v;
+    dk = adds_in_place(p.dk, s.d) ? 0 : keys * whole_packs<T>(s.d);
+    dv = adds_in_place(p.dv, s.d_v) ? 0 : keys * whole_packs<T>(s.d_v);
     tiles = backward_group(p) * GradientTile<T>::size(s.d, s.d_v) + GradientBlocks<T>::size;
   }
   Index bytes() const { return (k + v + dk + dv + tiles) * static_cast<Index>(sizeof(T)); }
 };
 
-/// All query heads of one key head.
+/// All query heads of one key head against one piece of its keys.
 template <class T, class Spec>
 HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, Index sequence,
-                                 Index key_head, T* scratch) {
+                                 Index key_head, Index piece, T* scratch) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   const Shape& shape = p.shape;
   const Index group = shape.heads / shape.key_heads, d = shape.d, d_v = shape.d_v;
-  const Place keys_place = shape.place(sequence, key_head * group);
+  Place keys_place = shape.place(sequence, key_head * group);
+  const Index begin = keys_place.keys * piece / p.pieces, end = keys_place.keys * (piece + 1) / p.pieces;
+  keys_place.key_begin += begin;
+  keys_place.keys = end - begin;
+  const Operand<T> dq = p.dq_part(piece);
+  const bool add_dq = p.accumulate && p.pieces == 1;
   const BackwardScratch<T> room(p);
   const Index tile_size = GradientTile<T>::size(d, d_v), tiles = backward_group(p);
   const GradientBlocks<T> blocks(scratch + tiles * tile_size);
@@ -280,11 +286,12 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
                            factor);
       }
       if (count == 0) break;
-      for (Index from = 0; from < place.keys;) {
-        const KeyRange some = rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
-        if (some.empty()) break;
+      for (Index from = begin; from < end;) {
+        KeyRange some = rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
+        if (some.empty() || some.begin >= end) break;
+        if (some.end > end) some.end = end;
         from = some.begin + shared_block<Rules>(some.size());
-        const GradientKeys<T> block = keys.from(some.begin, from - some.begin);
+        const GradientKeys<T> block = keys.from(some.begin - begin, from - some.begin);
         for (int g = 0; g < count; ++g) {
           const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
           const Work work{tile, blocks, rows[g], rules, block, some.begin, bias, parameter_sums};
@@ -292,7 +299,8 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
         }
       }
       for (int g = 0; g < count; ++g)
-        store_gradient_tile(GradientTile<T>(scratch + g * tile_size, d, d_v), p, place, rows[g]);
+        store_gradient_tile(GradientTile<T>(scratch + g * tile_size, d, d_v), p.scale, dq, add_dq, place,
+                            rows[g]);
       if (count < tiles) break;
     }
   }
@@ -306,18 +314,33 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
   if (room.dv > 0) put(keys.dv, keys.dv_row, dv, d_v);
 }
 
-/// Task t: one key head of one sequence, or as many as share a bias's gradient.
+/// Task t: one piece of one key head of one sequence, or as many key heads as share a bias's gradient.
 template <class T, class Spec>
 HEED_NOINLINE void backward_task(const BackwardProblem<T>& p, const Spec& spec, Index t, T* scratch) {
   const Index heads = p.shape.key_heads, all = p.shape.sequences * heads;
   const Index together = p.all_together ? all : p.heads_together ? heads : 1;
-  for (Index n = t * together; n < (t + 1) * together; ++n)
-    backward_head(p, spec, n / heads, n % heads, scratch);
+  const Index first = t / p.pieces * together;
+  for (Index n = first; n < first + together; ++n)
+    backward_head(p, spec, n / heads, n % heads, t % p.pieces, scratch);
 }
 
 template <class T>
 HEED_NOINLINE Index backward_tasks(const BackwardProblem<T>& p) {
-  return p.all_together ? 1 : p.heads_together ? p.shape.sequences : p.shape.sequences * p.shape.key_heads;
+  return p.all_together     ? 1
+         : p.heads_together ? p.shape.sequences
+                            : p.shape.sequences * p.shape.key_heads * p.pieces;
+}
+
+/// Adds the pieces' dq in order.
+template <class T>
+HEED_NOINLINE void add_pieces(const BackwardProblem<T>& p) {
+  const Index columns = p.shape.heads * p.shape.d;
+  for (Index piece = 1; piece < p.pieces; ++piece)
+    copy_rows<true>(p.dq_part(piece).data, columns, p.shape.queries, columns, p.dq_parts, columns);
+  if (p.accumulate)
+    put_rows<true>(p.dq_parts, columns, p.dq, p.shape.queries, columns);
+  else
+    put_rows<false>(p.dq_parts, columns, p.dq, p.shape.queries, columns);
 }
 
 template <class T>

@@ -67,6 +67,27 @@ struct BackwardProblem {
   bool all_together = false;    // one task, because sequences do
   // [sequence][head][parameter]: gradients of the score function's parameters; null where nobody asks.
   double* parameter_sums = nullptr;
+  // Where few tasks have many keys, each is cut in so many pieces of keys, with a dq of its own each.
+  Index pieces = 1;
+  T* dq_parts = nullptr;  // [piece][query][head · d], already scaled
+
+  /// Pieces depend on the shape alone, so that results do not depend on the number of threads.
+  void plan_pieces(bool narrow) {
+    constexpr Index enough_tasks = 16, most_pieces = 8, worth_cutting = 4096;
+    const Index tasks = shape.sequences * shape.key_heads;
+    if (heads_together || all_together || narrow || parameter_sums != nullptr) return;
+    if (tasks >= enough_tasks || shape.longest <= worth_cutting) return;
+    const Index wanted = (enough_tasks + tasks - 1) / tasks;
+    pieces = wanted < most_pieces ? wanted : most_pieces;
+  }
+  std::size_t part_bytes() const {
+    return pieces == 1 ? 0
+                       : static_cast<std::size_t>(pieces * shape.queries * shape.heads * shape.d) * sizeof(T);
+  }
+  Operand<T> dq_part(Index piece) const {
+    const Index row = shape.heads * shape.d;
+    return pieces == 1 ? dq : Operand<T>{dq_parts + piece * shape.queries * row, row, 1};
+  }
 };
 
 /// A backward problem, the direction in which q, k and v move, and how output and log-sum-exp then move; its

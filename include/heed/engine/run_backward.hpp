@@ -9,18 +9,21 @@
 namespace heed::inline HEED_ABI::detail {
 
 /// Five products a pair instead of two. Each head of each sequence sums the gradients of its parameters on
-/// its own; in the end the sums are added in order.
+/// its own, each piece of keys its dq; in the end these are added in order.
 template <class T, class Spec>
 void run_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   constexpr Index n = has_policy<Spec, parameter_gradient_tag> ? Rules::parameters : 0;
   const Index places = p.shape.sequences * p.shape.heads;
+  if constexpr (n == 0) p.plan_pieces(HEED_DISPATCH(is_narrow(p, spec)));
   const auto clear = [&](std::byte* memory) {
+    p.dq_parts = reinterpret_cast<T*>(memory);
     if (n == 0) return;
     p.parameter_sums = reinterpret_cast<double*>(memory);
     for (Index t = 0; t < places * n; ++t) p.parameter_sums[t] = 0;
   };
   const auto add = [&](std::byte*) {
+    if (p.pieces > 1) HEED_DISPATCH(add_pieces(p));
     if constexpr (n > 0) {
       const auto& gradient = *spec.template find<parameter_gradient_tag>();
       for (Index place = 0; place < places; ++place)
@@ -34,7 +37,7 @@ void run_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace)
   run_workers<T>(
       HEED_DISPATCH(backward_tasks(p)), 2.5 * multiply_adds(p.shape), HEED_DISPATCH(backward_bytes(p)), spec,
       workspace, [&](Index t, T* scratch) { HEED_DISPATCH(backward_task(p, spec, t, scratch)); },
-      static_cast<std::size_t>(places * n) * sizeof(double), clear, add);
+      static_cast<std::size_t>(places * n) * sizeof(double) + p.part_bytes(), clear, add);
 }
 
 /// Ten products a pair.

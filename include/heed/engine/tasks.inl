@@ -25,6 +25,18 @@ Index last_span(const ForwardProblem<T>& p, const Spec& spec) {
   return some.empty() ? 0 : some.size();
 }
 
+/// Does a mask leave the last queries less than half of the keys? Then cutting keys in pieces would make
+/// every query's tile load for pieces of which it sees nothing.
+template <class T, class Spec>
+HEED_NOINLINE bool is_narrow(const BackwardProblem<T>& p, const Spec& spec) {
+  const Place place = p.shape.place(0, 0);
+  if (place.queries == 0) return true;
+  const Index lanes = tiles_per_group * tile_lanes<T>;
+  const KeyRange some = spec.template bind<T>(place).key_ranges(
+      place.queries > lanes ? place.queries - lanes : 0, place.queries, 0);
+  return 2 * some.size() < p.shape.longest;
+}
+
 /// Task t: one group of tiles. Sequence by sequence, so that rows which hold many heads stay in the cache for
 /// all of them; inside, head by head, or all heads of a group of queries where these need few keys; and the
 /// last queries first, since with a causal mask those have most to do.
