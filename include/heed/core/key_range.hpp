@@ -44,6 +44,9 @@ HEED_INLINE constexpr KeyRange clip(Index begin, Index end, Index from, Index ke
   return begin < end ? KeyRange{begin, end} : KeyRange{keys, keys};
 }
 
+/// a / b rounded down, b > 0.
+HEED_INLINE constexpr Index floor_quotient(Index a, Index b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+
 /// What a mask that can only be asked pair by pair answers: any key may be seen, none is known to be.
 template <class Bound>
 HEED_INLINE constexpr KeyRange key_ranges(const Bound& mask, Index keys, Index i0, Index i1, Index from) {
