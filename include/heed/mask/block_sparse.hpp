@@ -5,6 +5,7 @@
 #define HEED_MASK_BLOCK_SPARSE_HPP
 
 #include <initializer_list>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -29,7 +30,7 @@ struct BoundBlockSparse {
     return columns.holds(first_row + i / size, j / size);
   }
   HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
-    return of_keys(columns.some(row(i0), row(i1 - 1) + 1, from / size, blocks, 0), from);
+    return of_keys(columns.some(row(i0), row(i1 - 1) + 1, from / size, blocks), from);
   }
   HEED_INLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
     return of_keys(columns.every(row(i0), row(i1 - 1) + 1, from / size, blocks), from);
@@ -59,8 +60,14 @@ class BlockSparse : public mask_tag {
       const Index n = shape.place(s, 0).queries;
       queries = n > queries ? n : queries;
     }
-    detail::check_lists("block_sparse", "row_offsets", "columns", offsets_, columns_,
-                        patterns_ * blocks(queries), blocks(shape.longest));
+    detail::check_row_count("block_sparse", "row_offsets", offsets_.size(), patterns_ * blocks(queries));
+    const std::string fault = detail::fault_of_lists("row_offsets", "columns", offsets_, columns_);
+    if (!fault.empty()) detail::fail("block_sparse: ", fault);
+    // Columns increase, so that the last of a row is its greatest.
+    for (Index r = 1; r < offsets_.size(); ++r)
+      if (offsets_[r] > offsets_[r - 1] && columns_[offsets_[r] - 1] >= blocks(shape.longest))
+        detail::fail("block_sparse: row ", r - 1, " has ", columns_[offsets_[r] - 1],
+                     " among its columns, there are ", blocks(shape.longest));
   }
   detail::BoundBlockSparse bind(const Place& place) const {
     const Index rows = (offsets_.size() - 1) / patterns_;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <string>
 
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
@@ -15,6 +16,48 @@
 #include <heed/core/stored.hpp>
 
 namespace heed::inline HEED_ABI::detail {
+
+/// Stretches end here at the latest, and go on in the next one: tiles take them by blocks that are shorter,
+/// and would look to the end of a long one again for each block.
+inline constexpr Index longest_stretch = 256;
+
+/// The first stretch at or after `from` of items below `end` that are held, where first(x) is the first held
+/// item at or after x, or at least `end` if there is none, and held_64(x) says which of the next 64 are. Gaps
+/// of fewer than `gap` <= 64 items may be taken as held.
+template <class First, class Held>
+KeyRange held_stretch(const First& first, const Held& held_64, Index from, Index end, int gap) {
+  const Index begin = first(from);
+  if (begin >= end) return {end, end};
+  Index stop = begin;
+  for (Index at = begin; stop == at && at < begin + longest_stretch; at += 64) {
+    const std::uint64_t held = held_64(at);
+    int ones = std::countr_one(held);
+    while (ones > 0 && ones < 64) {
+      const int zeros = std::countr_zero(held >> ones);
+      if (zeros >= gap) break;
+      ones += zeros;
+      ones += std::countr_one(held >> ones);
+    }
+    stop += ones;
+  }
+  return {begin, stop < end ? stop : end};
+}
+
+/// A stretch at or after `begin` of items below `end` that are held: the first one, or none if it begins 64
+/// items later. (Who finds none tests pairs; but to look through all of long lists again for every stretch
+/// would cost more.)
+template <class Held>
+KeyRange near_stretch(const Held& held_64, Index begin, Index end) {
+  if (begin >= end) return {end, end};
+  const std::uint64_t held = held_64(begin);
+  if (held == 0) return {end, end};
+  const int skip = std::countr_zero(held);
+  Index stop = begin + skip + std::countr_one(held >> skip);
+  for (Index at = begin + 64; stop == at && at < begin + longest_stretch; at += 64)
+    stop += std::countr_one(held_64(at));
+  begin += skip;
+  return begin < end ? KeyRange{begin, stop < end ? stop : end} : KeyRange{end, end};
+}
 
 /// List r is items[offsets[r]] < ... < items[offsets[r + 1] - 1].
 struct SortedLists {
@@ -25,54 +68,37 @@ struct SortedLists {
     const Index* at = find(list, item);
     return at != stop(list) && *at == item;
   }
-
-  /// The first stretch at or after `from` of items below `end` that some list of [first, last) holds. Gaps
-  /// of fewer than `gap` items may be taken as held. Cost: a binary search in each list for every 64 items,
-  /// and a step for each item.
-  HEED_NOINLINE KeyRange some(Index first, Index last, Index from, Index end, int gap) const {
-    Index begin = end;
+  /// The first stretch at or after `from` of items below `end` that some list of [first, last) holds. Cost:
+  /// a binary search in each list for every 64 items, and a step for each item.
+  HEED_NOINLINE KeyRange some(Index first, Index last, Index from, Index end) const {
+    const auto next = [&](Index x) {
+      Index least = end;
+      for (Index r = first; r < last; ++r) {
+        const Index* at = find(r, x);
+        if (at != stop(r) && *at < least) least = *at;
+      }
+      return least;
+    };
+    const auto held_64 = [&](Index x) {
+      std::uint64_t held = 0;
+      for (Index r = first; r < last && ~held != 0; ++r) held |= next_64(r, x);
+      return held;
+    };
+    return held_stretch(next, held_64, from, end, 0);
+  }
+  /// A near stretch that every list of [first, last) holds.
+  HEED_NOINLINE KeyRange every(Index first, Index last, Index from, Index end) const {
     for (Index r = first; r < last; ++r) {
       const Index* at = find(r, from);
-      if (at != stop(r) && *at < begin) begin = *at;
-    }
-    if (begin >= end) return {end, end};
-    for (Index at = begin;; at += 64) {
-      std::uint64_t held = 0;
-      for (Index r = first; r < last && ~held != 0; ++r) held |= next_64(r, at);
-      int ones = std::countr_one(held);
-      while (ones > 0 && ones < 64) {
-        const int zeros = std::countr_zero(held >> ones);
-        if (zeros >= gap) break;
-        ones += zeros;
-        ones += std::countr_one(held >> ones);
-      }
-      if (ones < 64) return {begin, at + ones < end ? at + ones : end};
-    }
-  }
-
-  /// A stretch at or after `from` of items below `end` that every list of [first, last) holds: the first
-  /// one, or none if it begins more than 64 items after the first that could be. (Who finds none tests
-  /// pairs; but to look through all of long lists again for every stretch would cost more.)
-  HEED_NOINLINE KeyRange every(Index first, Index last, Index from, Index end) const {
-    Index begin = from;
-    for (Index r = first; r < last; ++r) {
-      const Index* at = find(r, begin);
       if (at == stop(r)) return {end, end};
-      begin = *at;
+      from = *at;
     }
-    std::uint64_t held = next_64(first, begin);
-    for (Index r = first + 1; r < last && held != 0; ++r) held &= next_64(r, begin);
-    if (held == 0) return {end, end};
-    const int skip = std::countr_zero(held);
-    Index stop_at = begin + skip + std::countr_one(held >> skip);
-    for (Index at = begin + 64; stop_at == at; at += 64) {
-      held = ~std::uint64_t{0};
-      for (Index r = first; r < last && held != 0; ++r) held &= next_64(r, at);
-      stop_at += std::countr_one(held);
-    }
-    begin += skip;
-    if (begin >= end) return {end, end};
-    return {begin, stop_at < end ? stop_at : end};
+    const auto held_64 = [&](Index x) {
+      std::uint64_t held = ~std::uint64_t{0};
+      for (Index r = first; r < last && held != 0; ++r) held &= next_64(r, x);
+      return held;
+    };
+    return near_stretch(held_64, from, end);
   }
 
  private:
@@ -89,31 +115,40 @@ struct SortedLists {
   }
 };
 
-/// Refuses what is not `lists` lists of increasing items in [0, limit). The names are those of the policy,
-/// of its list of offsets and of its list of items. Cost: a step for each list and item.
-inline void check_lists(const char* policy, const char* offsets_name, const char* items_name,
-                        const IndexList& offsets, const IndexList& items, Index lists, Index limit) {
-  if (offsets.size() != lists + 1)
-    fail(policy, ": ", offsets.size(), " ", offsets_name, " for ", lists, " rows, ", lists + 1,
-         " are needed");
-  if (offsets[0] != 0)
-    fail(policy, ": the first of the ", offsets_name, " is ", offsets[0], ", it must be 0");
+/// What is wrong with lists that should increase and be no negative numbers, or "": the names are those of
+/// the list of offsets and of the list of items. Cost: a step for each list and item.
+inline std::string fault_of_lists(const char* offsets_name, const char* items_name, const IndexList& offsets,
+                                  const IndexList& items) {
+  const auto text = [](const auto&... parts) {
+    std::string message;
+    (append(message, parts), ...);
+    return message;
+  };
+  const Index lists = offsets.size() - 1;
+  if (lists < 0) return text("0 ", offsets_name, ", at least 1 is needed");
+  if (offsets[0] != 0) return text("the first of the ", offsets_name, " is ", offsets[0], ", it must be 0");
   if (offsets[lists] != items.size())
-    fail(policy, ": the last of the ", offsets_name, " is ", offsets[lists], ", there are ", items.size(),
-         " ", items_name);
+    return text("the last of the ", offsets_name, " is ", offsets[lists], ", there are ", items.size(), " ",
+                items_name);
   // All of them before any item: an offset out of order would lead outside of the items.
   for (Index r = 0; r < lists; ++r)
     if (offsets[r + 1] < offsets[r])
-      fail(policy, ": number ", r + 1, " of the ", offsets_name, " is ", offsets[r + 1], ", less than ",
-           offsets[r], " before it");
+      return text("number ", r + 1, " of the ", offsets_name, " is ", offsets[r + 1], ", less than ",
+                  offsets[r], " before it");
   for (Index r = 0; r < lists; ++r)
     for (Index n = offsets[r]; n < offsets[r + 1]; ++n) {
-      if (items[n] < 0 || items[n] >= limit)
-        fail(policy, ": row ", r, " has ", items[n], " among its ", items_name, ", there are ", limit);
+      if (items[n] < 0) return text("row ", r, " has ", items[n], " among its ", items_name);
       if (n > offsets[r] && items[n] <= items[n - 1])
-        fail(policy, ": the ", items_name, " of row ", r, " are not in increasing order: ", items[n - 1],
-             " before ", items[n]);
+        return text("the ", items_name, " of row ", r, " are not in increasing order: ", items[n - 1],
+                    " before ", items[n]);
     }
+  return "";
+}
+
+/// Refuses what is not `rows` rows.
+inline void check_row_count(const char* policy, const char* offsets_name, Index offsets, Index rows) {
+  if (offsets != rows + 1)
+    fail(policy, ": ", offsets, " ", offsets_name, " for ", rows, " rows, ", rows + 1, " are needed");
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -18,7 +18,7 @@ namespace heed::inline HEED_ABI {
 namespace detail {
 
 /// Visible pairs of queries [i0, i1) and keys [begin, end). What some see and others do not is asked again
-/// of half the queries, and pair by pair only where a single query has no answer in ranges.
+/// of fewer queries, and pair by pair only where a single query has no answer in ranges.
 template <class Bound>
 Index count_visible(const Bound& mask, Index keys, Index i0, Index i1, Index begin, Index end) {
   Index count = 0;
@@ -35,9 +35,9 @@ Index count_visible(const Bound& mask, Index keys, Index i0, Index i1, Index beg
     }
     if (!full.empty() && full.begin < from) from = full.begin;
     if (i1 - i0 > 1) {
-      const Index middle = i0 + (i1 - i0) / 2;
-      count += count_visible(mask, keys, i0, middle, some.begin, from) +
-               count_visible(mask, keys, middle, i1, some.begin, from);
+      const Index part = i1 - i0 > 256 ? 256 : i1 - i0 > 16 ? 16 : 1;
+      for (Index i = i0; i < i1; i += part)
+        count += count_visible(mask, keys, i, i + part < i1 ? i + part : i1, some.begin, from);
     } else {
       for (Index j = some.begin; j < from; ++j)
         count += mask.visible(static_cast<Position>(i0), static_cast<Position>(j)) ? 1 : 0;
@@ -95,8 +95,8 @@ template <class P>
 /// computes, each about 2 (d + d_v) multiply-adds forward. A mask is asked for one sequence and head, a spec
 /// for its heads() and sequences(), with n rows of q and m of k over all sequences:
 /// `visible_pairs(spec(heads(8), windows(w)), n, m)`. What does not fit is an std::invalid_argument. Terms
-/// that hide pairs (a bias of -inf) do not count. Full stretches are counted by their lengths: O(N log N) for
-/// causal(), O(N) questions to a window, O(N·M) only where a mask has no key ranges.
+/// that hide pairs (a bias of -inf) do not count. Full stretches are counted
+/// by their lengths: O(N) questions to causal() or a window, O(N·M) only where a mask has no key ranges.
 template <class P>
   requires mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag> Index visible_pairs(const P& p,
                                                                                               Index n,
