@@ -387,6 +387,7 @@ TEST(MaskPatterns, PicturesOfLongSequences) {
   EXPECT_EQ(heed::pattern_text(heed::causal(), 12, 12, 4), "*...\n#*..\n##*.\n###*\n");
   EXPECT_EQ(heed::pattern_text(heed::window(0, 0), 16, 16, 4), "-...\n.-..\n..-.\n...-\n");
   EXPECT_EQ(heed::pattern_text(heed::prefix(5), 10, 10, 3), "#-.\n#-.\n#-.\n");
+  EXPECT_EQ(heed::pattern_text(heed::prefix(2), 10, 10, 2), "+.\n+.\n");
   EXPECT_EQ(heed::pattern_text(heed::prefix(6), 10, 10, 3), "#+.\n#+.\n#+.\n");
   EXPECT_EQ(heed::pattern_text(heed::causal(), 0, 4), "");
   EXPECT_EQ(heed::pattern_pgm(heed::causal(), 4, 4, 2), std::string("P5\n2 2\n255\n\xbf\0\xff\xbf", 15));

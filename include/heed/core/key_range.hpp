@@ -9,6 +9,9 @@
 /// - `full_ranges(i0, i1, from)`: the first stretch at or after `from` that every query of the tile sees
 /// entirely.
 ///
+/// A long stretch may come in pieces, and full_ranges may leave out what is dear to find: pairs are tested
+/// there, and nothing is claimed.
+///
 /// Both return {M, M} when nothing is left and never an empty stretch otherwise, so that
 /// `for (r = f(0); !r.empty(); r = f(r.end))` visits every stretch in order and ends.
 #ifndef HEED_CORE_KEY_RANGE_HPP

@@ -4,9 +4,7 @@
 #ifndef HEED_MASK_PATTERN_PICTURE_HPP
 #define HEED_MASK_PATTERN_PICTURE_HPP
 
-#include <concepts>
 #include <string>
-#include <type_traits>
 
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
@@ -51,54 +49,50 @@ void draw_cells(const P& p, const Place& place, const PictureGrid& grid, const D
 /// The pattern of one sequence and head as text: a line for each row of cells, a character for each cell of
 /// equally many queries and keys, by the share of its pairs that are visible: `.` none, `-` less than a
 /// third, `+` less than two thirds, `*` less than all, `#` all. At most `columns` characters a line.
-template <class P>
-  requires mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag> std::string pattern_text(
-      const P& p, const Place& place, Index columns = 64) {
-    const detail::PictureGrid grid("pattern_text", place, columns);
-    std::string text;
-    Index line = 0;
-    detail::draw_cells(p, place, grid, [&](Index row, Index visible, Index pairs) {
-      if (row != line) text += '\n', line = row;
-      text += visible == 0              ? '.'
-              : visible == pairs        ? '#'
-              : 3 * visible < pairs     ? '-'
-              : 3 * visible < 2 * pairs ? '+'
-                                        : '*';
-    });
-    if (!text.empty()) text += '\n';
-    return text;
-  }
+template <pattern P>
+std::string pattern_text(const P& p, const Place& place, Index columns = 64) {
+  const detail::PictureGrid grid("pattern_text", place, columns);
+  std::string text;
+  Index line = 0;
+  detail::draw_cells(p, place, grid, [&](Index row, Index visible, Index pairs) {
+    if (row != line) text += '\n', line = row;
+    text += visible == 0              ? '.'
+            : visible == pairs        ? '#'
+            : 3 * visible < pairs     ? '-'
+            : 3 * visible < 2 * pairs ? '+'
+                                      : '*';
+  });
+  if (!text.empty()) text += '\n';
+  return text;
+}
 /// The same for n queries and m keys: the first sequence and head of a spec.
-template <class P>
-  requires mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag> std::string pattern_text(
-      const P& p, Index n, Index m, Index columns = 64) {
-    return pattern_text(p, detail::shape_of_pairs(p, n, m).place(0, 0), columns);
-  }
+template <pattern P>
+std::string pattern_text(const P& p, Index n, Index m, Index columns = 64) {
+  return pattern_text(p, detail::shape_of_pairs(p, n, m).place(0, 0), columns);
+}
 
 /// The same picture as the bytes of a binary portable graymap file (PGM), which image viewers open: white
 /// where all pairs of a cell are visible, black where none is. At most `columns` pixels wide.
-template <class P>
-  requires mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag> std::string pattern_pgm(
-      const P& p, const Place& place, Index columns = 512) {
-    const detail::PictureGrid grid("pattern_pgm", place, columns);
-    std::string file;
-    for (const Index size : {grid.columns, grid.rows})
-      file += (file.empty() ? "P5\n" : " ") + std::to_string(size);
-    file += "\n255\n";
-    detail::draw_cells(p, place, grid, [&](Index, Index visible, Index pairs) {
-      // Black and white are kept for none and all.
-      Index grey = 255 * visible / pairs;
-      if (grey == 0 && visible > 0) grey = 1;
-      file += static_cast<char>(static_cast<unsigned char>(grey));
-    });
-    return file;
-  }
+template <pattern P>
+std::string pattern_pgm(const P& p, const Place& place, Index columns = 512) {
+  const detail::PictureGrid grid("pattern_pgm", place, columns);
+  std::string file;
+  for (const Index size : {grid.columns, grid.rows})
+    file += (file.empty() ? "P5\n" : " ") + std::to_string(size);
+  file += "\n255\n";
+  detail::draw_cells(p, place, grid, [&](Index, Index visible, Index pairs) {
+    // Black and white are kept for none and all.
+    Index grey = 255 * visible / pairs;
+    if (grey == 0 && visible > 0) grey = 1;
+    file += static_cast<char>(static_cast<unsigned char>(grey));
+  });
+  return file;
+}
 /// The same for n queries and m keys: the first sequence and head of a spec.
-template <class P>
-  requires mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag> std::string pattern_pgm(
-      const P& p, Index n, Index m, Index columns = 512) {
-    return pattern_pgm(p, detail::shape_of_pairs(p, n, m).place(0, 0), columns);
-  }
+template <pattern P>
+std::string pattern_pgm(const P& p, Index n, Index m, Index columns = 512) {
+  return pattern_pgm(p, detail::shape_of_pairs(p, n, m).place(0, 0), columns);
+}
 
 }  // namespace heed::inline HEED_ABI
 

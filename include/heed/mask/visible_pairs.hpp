@@ -15,6 +15,10 @@
 
 namespace heed::inline HEED_ABI {
 
+/// What says which pairs exist: a mask, or a spec with its masks, heads and sequences.
+template <class P>
+concept pattern = mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag>;
+
 namespace detail {
 
 /// Visible pairs of queries [i0, i1) and keys [begin, end). What some see and others do not is asked again
@@ -74,35 +78,31 @@ Shape shape_of_pairs(const P& p, Index n, Index m) {
 
 /// Visible pairs of one sequence and head; as Shape::place() gives it, or made by hand. The mask is not
 /// checked.
-template <class P>
-  requires mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag> Index
-  visible_pairs(const P& p, const Place& place) {
-    if (place.queries == 0 || place.keys == 0) return 0;
-    return detail::count_visible(detail::bind_pairs(p, place), place.keys, 0, place.queries, 0, place.keys);
-  }
+template <pattern P>
+Index visible_pairs(const P& p, const Place& place) {
+  if (place.queries == 0 || place.keys == 0) return 0;
+  return detail::count_visible(detail::bind_pairs(p, place), place.keys, 0, place.queries, 0, place.keys);
+}
 
 /// Visible pairs of all sequences and query heads of a problem.
-template <class P>
-  requires mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag> Index
-  visible_pairs(const P& p, const Shape& shape) {
-    Index count = 0;
-    for (Index s = 0; s < shape.sequences; ++s)
-      for (Index h = 0; h < shape.heads; ++h) count += visible_pairs(p, shape.place(s, h));
-    return count;
-  }
+template <pattern P>
+Index visible_pairs(const P& p, const Shape& shape) {
+  Index count = 0;
+  for (Index s = 0; s < shape.sequences; ++s)
+    for (Index h = 0; h < shape.heads; ++h) count += visible_pairs(p, shape.place(s, h));
+  return count;
+}
 
 /// Σ over sequences, query heads, i < n and j < m of [the mask shows (i, j)]: the number of pairs that a call
-/// computes, each about 2 (d + d_v) multiply-adds forward. A mask is asked for one sequence and head, a spec
+/// computes, each d + d_v multiply-adds forward. A mask is asked for one sequence and head, a spec
 /// for its heads() and sequences(), with n rows of q and m of k over all sequences:
 /// `visible_pairs(spec(heads(8), windows(w)), n, m)`. What does not fit is an std::invalid_argument. Terms
 /// that hide pairs (a bias of -inf) do not count. Full stretches are counted
 /// by their lengths: O(N) questions to causal() or a window, O(N·M) only where a mask has no key ranges.
-template <class P>
-  requires mask<P> || std::derived_from<std::remove_cvref_t<P>, spec_tag> Index visible_pairs(const P& p,
-                                                                                              Index n,
-                                                                                              Index m) {
-    return visible_pairs(p, detail::shape_of_pairs(p, n, m));
-  }
+template <pattern P>
+Index visible_pairs(const P& p, Index n, Index m) {
+  return visible_pairs(p, detail::shape_of_pairs(p, n, m));
+}
 
 }  // namespace heed::inline HEED_ABI
 
