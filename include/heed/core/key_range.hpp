@@ -9,6 +9,9 @@
 /// - `full_ranges(i0, i1, from)`: the first stretch at or after `from` that every query of the tile sees
 /// entirely.
 ///
+/// A long stretch may come in pieces, and full_ranges may leave out what is dear to find: pairs are tested
+/// there, and nothing is claimed.
+///
 /// Both return {M, M} when nothing is left and never an empty stretch otherwise, so that
 /// `for (r = f(0); !r.empty(); r = f(r.end))` visits every stretch in order and ends.
 #ifndef HEED_CORE_KEY_RANGE_HPP
@@ -43,6 +46,9 @@ HEED_INLINE constexpr KeyRange clip(Index begin, Index end, Index from, Index ke
   if (end > keys) end = keys;
   return begin < end ? KeyRange{begin, end} : KeyRange{keys, keys};
 }
+
+/// a / b rounded down, b > 0.
+HEED_INLINE constexpr Index floor_quotient(Index a, Index b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
 /// What a mask that can only be asked pair by pair answers: any key may be seen, none is known to be.
 template <class Bound>

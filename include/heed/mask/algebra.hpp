@@ -114,10 +114,10 @@ struct BoundAnd {
       return bool(int(a.visible(i, j)) & int(b.visible(i, j)));
     }
   }
-  HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
+  HEED_NOINLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
     return intersection(stretches<false>(a, keys, i0, i1), stretches<false>(b, keys, i0, i1), keys, from);
   }
-  HEED_INLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
+  HEED_NOINLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
     return intersection(stretches<true>(a, keys, i0, i1), stretches<true>(b, keys, i0, i1), keys, from);
   }
 };
@@ -138,10 +138,10 @@ struct BoundOr {
       return bool(int(a.visible(i, j)) | int(b.visible(i, j)));
     }
   }
-  HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
+  HEED_NOINLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
     return unison(stretches<false>(a, keys, i0, i1), stretches<false>(b, keys, i0, i1), keys, from);
   }
-  HEED_INLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
+  HEED_NOINLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
     return unison(stretches<true>(a, keys, i0, i1), stretches<true>(b, keys, i0, i1), keys, from);
   }
 };
@@ -153,10 +153,10 @@ struct BoundNot {
   A a;
 
   HEED_INLINE bool visible(Position i, Position j) const { return !a.visible(i, j); }
-  HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
+  HEED_NOINLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
     return complement(stretches<true>(a, keys, i0, i1), keys, from);
   }
-  HEED_INLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
+  HEED_NOINLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
     return complement(stretches<false>(a, keys, i0, i1), keys, from);
   }
 };

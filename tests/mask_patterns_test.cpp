@@ -1,0 +1,592 @@
+// SPDX-License-Identifier: MIT
+// Sparse patterns: what each shows, pair by pair, against its definition; ranges; counts and pictures.
+#include "mask_checks.hpp"
+
+#include <limits>
+#include <set>
+#include <stdexcept>
+
+#include <heed/mask/bigbird.hpp>
+#include <heed/mask/block_sparse.hpp>
+#include <heed/mask/causal.hpp>
+#include <heed/mask/chunked.hpp>
+#include <heed/mask/dilated.hpp>
+#include <heed/mask/global_tokens.hpp>
+#include <heed/mask/in_heads.hpp>
+#include <heed/mask/key_lists.hpp>
+#include <heed/mask/longformer.hpp>
+#include <heed/mask/mask_where.hpp>
+#include <heed/mask/pattern_picture.hpp>
+#include <heed/mask/prefix.hpp>
+#include <heed/mask/random_blocks.hpp>
+#include <heed/mask/strided.hpp>
+#include <heed/mask/visible_pairs.hpp>
+#include <heed/mask/windows.hpp>
+
+namespace {
+
+using namespace heed_test;
+
+constexpr Index heads = 3;
+
+/// A mask and what it should show: position p = i + off of the query, key j.
+struct Pattern {
+  Any mask;
+  std::function<bool(const Place&, Index i, Index j)> want;
+  bool exact = true;  ///< both kinds of ranges hold exactly what they should
+};
+
+std::string text(std::initializer_list<Index> numbers) {
+  std::string list = "(";
+  for (const Index n : numbers) list += (list.size() > 1 ? "," : "") + std::to_string(n);
+  return list + ")";
+}
+
+Index off(const Place& place) { return place.keys - place.queries; }
+/// Chunk of a position, also of a negative one, by counting.
+Index chunk(Index position, Index size) {
+  Index n = 0;
+  while (position < 0) position += size, --n;
+  while (position >= size) position -= size, ++n;
+  return n;
+}
+bool one_of(const std::vector<Index>& list, Index x) {
+  return std::find(list.begin(), list.end(), x) != list.end();
+}
+
+/// Sorted lists of numbers below `limit`: sparse, in runs, or nearly full.
+struct Lists {
+  std::vector<Index> offsets = {0}, items;
+
+  void add(Draw& draw, Index limit) {
+    const Index kind = draw.below(4);
+    bool inside = false;
+    for (Index x = 0; x < limit; ++x) {
+      if (kind == 0) inside = draw.below(8) == 0;
+      if (kind == 1) inside = draw.below(6) == 0 ? !inside : inside;
+      if (kind == 2) inside = draw.below(12) != 0;
+      if (inside) items.push_back(x);
+    }
+    offsets.push_back(static_cast<Index>(items.size()));
+  }
+  bool holds(Index list, Index x) const {
+    const auto r = static_cast<std::size_t>(list);
+    for (Index n = offsets[r]; n < offsets[r + 1]; ++n)
+      if (items[static_cast<std::size_t>(n)] == x) return true;
+    return false;
+  }
+};
+
+Index longest(const std::vector<Index>& offsets) {
+  Index most = 0;
+  for (std::size_t s = 1; s < offsets.size(); ++s) most = std::max(most, offsets[s] - offsets[s - 1]);
+  return most;
+}
+
+constexpr int kinds = 17;
+
+Pattern draw_pattern(Draw& draw, const Problem& problem, int kind) {
+  const Index size = draw.between(1, 12);
+  switch (kind) {
+    case 0: {
+      const Index left = draw.between(-2, 8), right = draw.between(-left, 8), step = draw.between(1, 9);
+      return {Any::of("dilated" + text({left, right, step}), heed::dilated(left, right, step)),
+              [=](const Place& p, Index i, Index j) {
+                for (Index t = -left; t <= right; ++t)
+                  if (i + off(p) + t * step == j) return true;
+                return false;
+              }};
+    }
+    case 1: {
+      const Index w = draw.below(6), step = draw.between(1, 30);
+      return {
+          Any::of("dilated" + text({w, step}), heed::dilated(w, step, heed::top_left)),
+          [=](const Place&, Index i, Index j) { return std::abs(i - j) <= w * step && (i - j) % step == 0; }};
+    }
+    case 2: {
+      const Index step = draw.between(1, 20), offset = draw.between(-50, 50);
+      const bool past = draw.coin();
+      return {Any::of("dilated(unbounded)" + text({step, offset}),
+                      past ? heed::dilated(heed::unbounded, 0, step, offset)
+                           : heed::dilated(0, heed::unbounded, step, offset)),
+              [=](const Place&, Index i, Index j) {
+                return (i + offset - j) % step == 0 && (past ? j <= i + offset : j >= i + offset);
+              }};
+    }
+    case 3: {
+      const std::vector<Index> l{draw.below(9), heed::unbounded, draw.below(30)},
+          r{draw.below(9), draw.below(3), heed::unbounded};
+      return {Any::of("windows", heed::windows(std::vector<Index>(l), std::vector<Index>(r))),
+              [=](const Place& p, Index i, Index j) {
+                const auto h = static_cast<std::size_t>(p.head);
+                return j - i - off(p) >= -l[h] && j - i - off(p) <= r[h];
+              }};
+    }
+    case 4:
+      return {Any::of("chunked" + text({size}), heed::chunked(size)),
+              [=](const Place& p, Index i, Index j) { return chunk(i + off(p), size) == chunk(j, size); }};
+    case 5: {
+      const Index before = draw.below(4), after = draw.below(3), offset = draw.between(-30, 30);
+      return {Any::of("chunked" + text({size, before, after, offset}),
+                      heed::chunked(size, before, after, offset)),
+              [=](const Place&, Index i, Index j) {
+                const Index apart = chunk(j, size) - chunk(i + offset, size);
+                return -before <= apart && apart <= after;
+              }};
+    }
+    case 6:
+      return {Any::of("strided" + text({size}), heed::strided(size)),
+              [=](const Place& p, Index i, Index j) {
+                const Index at = i + off(p);
+                return j <= at && (at - j <= size || (at - j) % size == 0);
+              },
+              false};
+    case 7: {
+      const Index c = draw.between(0, size);
+      return {Any::of("fixed" + text({size, c}), heed::fixed(size, c)),
+              [=](const Place& p, Index i, Index j) {
+                const Index at = i + off(p);
+                return j <= at && (chunk(at, size) == chunk(j, size) || j % size >= size - c);
+              },
+              false};
+    }
+    case 8: {
+      const Index c = draw.between(0, size);
+      return {Any::of("summary_keys" + text({size, c}), heed::summary_keys(size, c)),
+              [=](const Place&, Index, Index j) { return j % size >= size - c; }};
+    }
+    case 9: {
+      std::vector<Index> positions;
+      for (Index n = draw.below(6); n > 0; --n) {
+        positions.push_back(draw.below(50));
+        if (draw.coin()) positions.push_back(positions.back() + 1);
+      }
+      const bool left = draw.coin();
+      return {Any::of("global_tokens",
+                      left ? heed::global_tokens(positions, heed::top_left) : heed::global_tokens(positions)),
+              [=](const Place& p, Index i, Index j) {
+                return one_of(positions, j) || one_of(positions, i + (left ? 0 : off(p)));
+              }};
+    }
+    case 10: {
+      const Index count = draw.below(9);
+      return {Any::of("global_tokens" + text({count}), heed::global_tokens(count)),
+              [=](const Place& p, Index i, Index j) {
+                return j < count || (i + off(p) >= 0 && i + off(p) < count);
+              }};
+    }
+    case 11: {
+      const Index count = draw.below(50);
+      return {Any::of("prefix" + text({count}), heed::prefix(count) | heed::causal()),
+              [=](const Place& p, Index i, Index j) { return j < count || j <= i + off(p); }};
+    }
+    case 12: {
+      const Index w = draw.below(5), g = draw.below(4), step = draw.between(1, 6);
+      return {Any::of("longformer" + text({w, g, step}), heed::longformer(w, g, step)),
+              [=](const Place& p, Index i, Index j) {
+                const Index at = i + off(p);
+                return (std::abs(at - j) <= w * step && (at - j) % step == 0) || j < g || (at >= 0 && at < g);
+              },
+              false};
+    }
+    case 13: {
+      const Index w = 1 + 2 * draw.below(2), g = draw.below(3), r = draw.below(4);
+      const auto lots = heed::random_blocks(size, r, 5);
+      return {Any::of("bigbird" + text({size, w, g, r}), heed::bigbird(size, w, g, r, 5)),
+              [=](const Place& p, Index i, Index j) {
+                const Index at = i + off(p);
+                return std::abs(chunk(at, size) - chunk(j, size)) <= w / 2 || j < g * size ||
+                       (at >= 0 && at < g * size) ||
+                       lots.bind(p).visible(static_cast<Position>(i), static_cast<Position>(j));
+              },
+              false};
+    }
+    case 14: {
+      const bool by_head = draw.coin();
+      Lists lists;
+      const Index rows = (longest(problem.query_offsets) + size - 1) / size,
+                  columns = (longest(problem.key_offsets) + size - 1) / size;
+      for (Index r = 0; r < rows * (by_head ? heads : 1); ++r) lists.add(draw, columns);
+      return {Any::of("block_sparse" + text({size}),
+                      heed::block_sparse(size, std::vector<Index>(lists.offsets),
+                                         std::vector<Index>(lists.items), by_head ? heads : 1)),
+              [=](const Place& p, Index i, Index j) {
+                return lists.holds((by_head ? p.head * rows : 0) + chunk(i, size), chunk(j, size));
+              }};
+    }
+    case 15: {
+      const bool by_head = draw.coin();
+      Lists lists;
+      for (Index r = 0; r < problem.queries() * (by_head ? heads : 1); ++r)
+        lists.add(draw, longest(problem.key_offsets));
+      const Index rows = problem.queries();
+      return {Any::of("key_lists", heed::key_lists(std::vector<Index>(lists.offsets),
+                                                   std::vector<Index>(lists.items), by_head ? heads : 1)),
+              [=](const Place& p, Index i, Index j) {
+                return lists.holds((by_head ? p.head * rows : 0) + p.query_begin + i, j);
+              },
+              false};
+    }
+    default: {
+      const Index r = draw.below(5);
+      const auto lots = heed::random_blocks(size, r, static_cast<std::uint64_t>(draw.below(100)));
+      return {Any::of("in_heads(1, 2, random_blocks)" + text({size, r}), heed::in_heads(1, 2, lots)),
+              [=](const Place& p, Index i, Index j) {
+                return p.head != 1 ||
+                       lots.bind(p).visible(static_cast<Position>(i), static_cast<Position>(j));
+              }};
+    }
+  }
+}
+
+/// Every range walk covers exactly the keys that some, or all, queries of a tile see.
+template <class Bound, class Want>
+void expect_exact(const Bound& bound, const Place& place, Index i0, Index i1, const Want& want,
+                  const std::string& name) {
+  const auto some = walk([&](Index from) { return bound.key_ranges(i0, i1, from); }, place.keys, name);
+  const auto all = walk([&](Index from) { return bound.full_ranges(i0, i1, from); }, place.keys, name);
+  for (Index j = 0; j < place.keys; ++j) {
+    bool any = false, every = true;
+    for (Index i = i0; i < i1; ++i) {
+      any |= want(i, j);
+      every &= want(i, j);
+    }
+    ASSERT_EQ(some[static_cast<std::size_t>(j)] != 0, any)
+        << name << " key_ranges of queries " << i0 << " to " << i1 << ", key " << j;
+    ASSERT_EQ(all[static_cast<std::size_t>(j)] != 0, every)
+        << name << " full_ranges of queries " << i0 << " to " << i1 << ", key " << j;
+  }
+}
+
+TEST(MaskPatterns, EachShowsItsDefinition) {
+  Draw draw(31);
+  for (int trial = 0; trial < 400 * kinds && !HasFailure(); ++trial) {
+    const Problem problem = draw_problem(draw);
+    const heed::Shape shape = shape_of(problem, heads);
+    const Pattern pattern = draw_pattern(draw, problem, trial % kinds);
+    const Place place = shape.place(draw.below(shape.sequences), draw.below(heads));
+    const auto bound = pattern.mask.bind(place);
+    const std::string name = pattern.mask.name + " N " + std::to_string(place.queries) + " M " +
+                             std::to_string(place.keys) + " head " + std::to_string(place.head);
+    Index pairs = 0;
+    for (Index i = 0; i < place.queries; ++i)
+      for (Index j = 0; j < place.keys; ++j) {
+        const bool want = pattern.want(place, i, j);
+        ASSERT_EQ(bound.visible(static_cast<Position>(i), static_cast<Position>(j)), want)
+            << name << " i " << i << " j " << j;
+        pairs += want ? 1 : 0;
+      }
+    ASSERT_EQ(heed::visible_pairs(pattern.mask, place), pairs) << name;
+    check_ranges(bound, place, draw, name);
+    if (!pattern.exact || place.queries == 0) continue;
+    const Index i0 = draw.below(place.queries), i1 = draw.between(i0 + 1, place.queries);
+    const auto want = [&](Index i, Index j) { return pattern.want(place, i, j); };
+    expect_exact(bound, place, i0, i1, want, name);
+    expect_exact(bound, place, i0, i0 + 1, want, name);
+  }
+}
+
+TEST(MaskPatterns, RangesAgreeWithPairsOnRandomCompositions) {
+  Draw draw(32);
+  const auto draw_leaf = [](Draw& d, const Problem& problem) {
+    return draw_pattern(d, problem, static_cast<int>(d.below(kinds))).mask;
+  };
+  for (int trial = 0; trial < 4000 && !HasFailure(); ++trial) {
+    const Problem problem = draw_problem(draw);
+    const heed::Shape shape = shape_of(problem, heads);
+    const Any mask = compose(draw, problem, static_cast<int>(draw.between(1, 3)), draw_leaf);
+    const Place place = shape.place(draw.below(shape.sequences), draw.below(heads));
+    const auto bound = mask.bind(place);
+    check_ranges(bound, place, draw, mask.name + " trial " + std::to_string(trial));
+    Index pairs = 0;
+    for (Position i = 0; i < place.queries; ++i)
+      for (Position j = 0; j < place.keys; ++j) pairs += bound.visible(i, j) ? 1 : 0;
+    ASSERT_EQ(heed::visible_pairs(mask, place), pairs) << mask.name;
+  }
+}
+
+Place square(Index n) { return {n, n, 0, 0, 1, 1, 0, 0, n}; }
+
+/// Blocks of 64 keys and more at once: lists that are longer than what is looked through in one go.
+TEST(MaskPatterns, LongLists) {
+  Draw draw(33);
+  for (int trial = 0; trial < 60 && !HasFailure(); ++trial) {
+    const Index n = 5, m = 700;
+    Lists lists;
+    std::vector<std::vector<bool>> sees(static_cast<std::size_t>(n), std::vector<bool>(m));
+    const Index mean = draw.between(1, 150);
+    for (auto& row : sees) {
+      bool inside = draw.coin();
+      for (Index j = 0; j < m; ++j) {
+        if (draw.below(mean) == 0) inside = !inside;
+        row[static_cast<std::size_t>(j)] = inside;
+        if (inside) lists.items.push_back(j);
+      }
+      lists.offsets.push_back(static_cast<Index>(lists.items.size()));
+    }
+    const Place place{n, m, 0, 0, 1, 1, 0, 0, m};
+    const auto mask = heed::key_lists(lists.offsets, lists.items);
+    const auto blocks = heed::block_sparse(1, lists.offsets, lists.items);
+    const auto want = [&](Index i, Index j) {
+      return bool(sees[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)]);
+    };
+    Index pairs = 0;
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < m; ++j) pairs += want(i, j) ? 1 : 0;
+    EXPECT_EQ(heed::visible_pairs(mask, n, m), pairs);
+    EXPECT_EQ(heed::visible_pairs(blocks, place), pairs);
+    EXPECT_EQ(heed::visible_pairs(!mask, place), n * m - pairs);
+    check_ranges(mask.bind(place), place, draw, "key_lists");
+    check_ranges(blocks.bind(place), place, draw, "block_sparse");
+    for (Index i = 0; i < n; ++i) expect_exact(blocks.bind(place), place, i, i + 1, want, "block_sparse");
+  }
+}
+
+TEST(MaskPatterns, WorkedExamples) {
+  EXPECT_EQ(heed::pattern_text(heed::strided(3), 8, 8),
+            "#.......\n"
+            "##......\n"
+            "###.....\n"
+            "####....\n"
+            ".####...\n"
+            "..####..\n"
+            "#..####.\n"
+            ".#..####\n");
+  EXPECT_EQ(heed::pattern_text(heed::strided_column(3), 5, 5), "#....\n.#...\n..#..\n#..#.\n.#..#\n");
+  EXPECT_EQ(heed::pattern_text(heed::strided_local(1), 4, 4), "#...\n##..\n.##.\n..##\n");
+  EXPECT_EQ(heed::pattern_text(heed::fixed(4, 1), 9, 9),
+            "#........\n"
+            "##.......\n"
+            "###......\n"
+            "####.....\n"
+            "...##....\n"
+            "...###...\n"
+            "...####..\n"
+            "...#####.\n"
+            "...#...##\n");
+  EXPECT_EQ(heed::pattern_text(heed::fixed_local(2), 4, 4), "#...\n##..\n..#.\n..##\n");
+  EXPECT_EQ(heed::pattern_text(heed::fixed_column(2, 1), 4, 4), "....\n.#..\n.#..\n.#.#\n");
+  EXPECT_EQ(heed::pattern_text(heed::dilated(1, 2), 5, 5), "#.#..\n.#.#.\n#.#.#\n.#.#.\n..#.#\n");
+  EXPECT_EQ(heed::pattern_text(heed::dilated(2, 0, 2), 2, 6), "#.#.#.\n.#.#.#\n");
+  EXPECT_EQ(heed::pattern_text(heed::longformer(1, 1), 5, 5), "#####\n###..\n####.\n#.###\n#..##\n");
+  EXPECT_EQ(heed::pattern_text(heed::longformer(0, {3}), 4, 4), "#..#\n.#.#\n..##\n####\n");
+  EXPECT_EQ(heed::pattern_text(heed::longformer(1, {0}, 2), 4, 4), "####\n##.#\n#.#.\n##.#\n");
+  EXPECT_EQ(heed::pattern_text(heed::prefix(2) | heed::causal(), 4, 4), "##..\n##..\n###.\n####\n");
+  EXPECT_EQ(heed::pattern_text(heed::chunked(2) & heed::causal(), 3, 5), "..#..\n..##.\n....#\n");
+  EXPECT_EQ(heed::pattern_text(heed::block_sparse(2, {0, 1, 3}, {1, 0, 2}), 3, 5), "..##.\n..##.\n##..#\n");
+  EXPECT_EQ(heed::pattern_text(heed::key_lists({0, 2, 2, 3}, {1, 3, 0}), 3, 4), ".#.#\n....\n#...\n");
+  EXPECT_EQ(heed::pattern_text(heed::bigbird(2, 1, 1, 0, 0), 6, 6),
+            "######\n######\n####..\n####..\n##..##\n##..##\n");
+  const auto two = heed::spec(heed::heads(2), heed::windows({0, 1}));
+  const heed::Shape shape = heed::detail::make_shape(two, 3, 2, 3, 2, 3, 2);
+  EXPECT_EQ(heed::pattern_text(two, 3, 3), "#..\n.#.\n..#\n");
+  EXPECT_EQ(heed::pattern_text(two, shape.place(0, 1)), "##.\n###\n.##\n");
+}
+
+TEST(MaskPatterns, PicturesOfLongSequences) {
+  EXPECT_EQ(heed::pattern_text(heed::causal(), 12, 12, 4), "*...\n#*..\n##*.\n###*\n");
+  EXPECT_EQ(heed::pattern_text(heed::window(0, 0), 16, 16, 4), "-...\n.-..\n..-.\n...-\n");
+  EXPECT_EQ(heed::pattern_text(heed::prefix(5), 10, 10, 3), "#-.\n#-.\n#-.\n");
+  EXPECT_EQ(heed::pattern_text(heed::prefix(2), 10, 10, 2), "+.\n+.\n");
+  EXPECT_EQ(heed::pattern_text(heed::prefix(6), 10, 10, 3), "#+.\n#+.\n#+.\n");
+  EXPECT_EQ(heed::pattern_text(heed::causal(), 0, 4), "");
+  EXPECT_EQ(heed::pattern_pgm(heed::causal(), 4, 4, 2), std::string("P5\n2 2\n255\n\xbf\0\xff\xbf", 15));
+  EXPECT_EQ(heed::pattern_pgm(heed::window(0, 0), 1000, 1000, 1), "P5\n1 1\n255\n\1");
+  EXPECT_EQ(heed::pattern_pgm(heed::causal(), 3, 0), "P5\n0 3\n255\n");
+}
+
+/// Counts of what could never be gone through pair by pair.
+TEST(MaskPatterns, CountsOfLongSequences) {
+  const Index n = 1 << 20;
+  EXPECT_EQ(heed::visible_pairs(heed::causal(), n, n), n * (n + 1) / 2);
+  EXPECT_EQ(heed::visible_pairs(heed::window(100, 0), n, n), 101 * n - 100 * 101 / 2);
+  EXPECT_EQ(heed::visible_pairs(heed::chunked(1 << 10), n, n), n << 10);
+  EXPECT_EQ(heed::visible_pairs(heed::prefix(7) & heed::chunked(n), n, n), 7 * n);
+  EXPECT_EQ(heed::visible_pairs(heed::global_tokens(5), n, n), 5 * n + 5 * (n - 5));
+  EXPECT_EQ(heed::visible_pairs(!heed::causal(), n, n), n * (n - 1) / 2);
+  EXPECT_EQ(heed::visible_pairs(heed::dilated(3, 0, 1 << 18), n, n), n * 4 - (n >> 2) * 6);
+  EXPECT_EQ(
+      heed::visible_pairs(heed::spec(heed::heads(4, 2), heed::windows({0, 0, 1, 2}), heed::causal()), n, n),
+      n + n + (2 * n - 1) + (3 * n - 3));
+  EXPECT_EQ(heed::visible_pairs(heed::spec(heed::sequences({0, n, n + 3})), n + 3, n + 3), n * n + 9);
+  EXPECT_EQ(heed::visible_pairs(heed::causal(), 0, n), 0);
+}
+
+/// Positions near the largest possible, and numbers near the largest: nothing overflows.
+TEST(MaskPatterns, HugeNumbers) {
+  constexpr Index most = std::numeric_limits<Position>::max(), huge = heed::unbounded;
+  const Place place = square(most);
+  const Position end = most - 1;
+  const auto column = heed::dilated(huge, huge, 1 << 30).bind(place);
+  EXPECT_TRUE(column.visible(end, end - (1 << 30)));
+  EXPECT_TRUE(column.visible(end - (1 << 30), end));
+  EXPECT_FALSE(column.visible(end, 0));
+  EXPECT_EQ(column.key_ranges(end, most, 0), (KeyRange{end - (1 << 30), end - (1 << 30) + 1}));
+  for (const Index step : {huge, Index{1} << 32, most}) {
+    const auto self = heed::dilated(huge, huge, step).bind(place);
+    EXPECT_TRUE(self.visible(end, end));
+    EXPECT_FALSE(self.visible(end, 0));
+    EXPECT_EQ(self.key_ranges(7, 9, 0), (KeyRange{7, 9}));
+    EXPECT_EQ(self.key_ranges(7, 9, 9), (KeyRange{most, most}));
+  }
+  for (const Index offset : {huge, -huge, 2 * most, -2 * most}) {
+    EXPECT_TRUE(heed::dilated(3, 3, 1, offset).bind(place).key_ranges(0, 1, 0).empty());
+    EXPECT_FALSE(heed::dilated(3, 3, 1, offset).bind(place).visible(0, end));
+    EXPECT_TRUE(heed::chunked(8, 0, 0, offset).bind(place).key_ranges(0, 1, 0).empty());
+    EXPECT_TRUE(heed::chunked(8, huge, huge, offset).bind(place).visible(0, end));
+  }
+  const auto whole = heed::chunked(huge).bind(place);
+  EXPECT_TRUE(whole.visible(0, end));
+  EXPECT_TRUE(whole.visible(end, 0));
+  EXPECT_EQ(whole.full_ranges(0, most, 0), (KeyRange{0, most}));
+  const auto last = heed::chunked(1000).bind(place);
+  EXPECT_TRUE(last.visible(end, most / 1000 * 1000));
+  EXPECT_FALSE(last.visible(end, most / 1000 * 1000 - 1));
+  EXPECT_TRUE(heed::summary_keys(huge, huge).bind(place).visible(0, 0));
+  EXPECT_TRUE(heed::summary_keys(huge, 1).bind(place).key_ranges(0, 1, 0).empty());
+  EXPECT_TRUE(heed::global_tokens(huge).bind(place).visible(0, end));
+  EXPECT_TRUE(heed::prefix(huge).bind(place).visible(0, end));
+  EXPECT_TRUE(heed::random_blocks(huge, huge, 1).bind(place).visible(0, end));
+  EXPECT_EQ(heed::random_blocks(1, huge, 1).bind(place).full_ranges(0, 1, end), (KeyRange{end, most}));
+  EXPECT_TRUE(heed::bigbird(huge, 3, huge, huge, 1).bind(place).visible(0, end));
+}
+
+TEST(MaskPatterns, RandomBlocksAreDistinctWholeAndEvenlySpread) {
+  const Index size = 4, count = 3, blocks = 20, n = size * blocks;
+  Place place{n, n, 0, 0, 2, 2, 0, 0, n};
+  std::set<std::string> pictures;
+  std::vector<int> drawn(static_cast<std::size_t>(blocks), 0);
+  for (std::uint64_t seed = 0; seed < 200; ++seed)
+    for (place.head = 0; place.head < 2; ++place.head) {
+      const auto mask = heed::random_blocks(size, count, seed);
+      const auto bound = mask.bind(place);
+      EXPECT_EQ(heed::visible_pairs(mask, place), n * count * size);
+      for (Position row = 0; row < blocks; ++row) {
+        int part[3] = {0, 0, 0};
+        for (Position block = 0; block < blocks; ++block) {
+          const bool sees = bound.visible(row * 4, block * 4);
+          for (Position t = 0; t < 16; ++t)
+            EXPECT_EQ(bound.visible(row * 4 + t / 4, block * 4 + t % 4), sees);
+          if (!sees) continue;
+          ++part[block * count / blocks];
+          ++drawn[static_cast<std::size_t>(block)];
+        }
+        EXPECT_TRUE(part[0] == 1 && part[1] == 1 && part[2] == 1);
+      }
+      pictures.insert(heed::pattern_text(mask, place));
+    }
+  EXPECT_EQ(pictures.size(), 400u);
+  // 8000 draws of each part of 7, 7 and 6 blocks; five standard deviations are less than 180.
+  for (Index b = 0; b < blocks; ++b)
+    EXPECT_NEAR(drawn[static_cast<std::size_t>(b)], b < 14 ? 8000 / 7 : 8000 / 6, 180) << b;
+  EXPECT_EQ(heed::visible_pairs(heed::random_blocks(4, 99, 3), n, n), n * n);
+  EXPECT_EQ(heed::visible_pairs(heed::random_blocks(4, 0, 3), n, n), 0);
+}
+
+/// What a policy refers to may change between calls, what it owns may go.
+TEST(MaskPatterns, ListsAreReferredToOrOwned) {
+  std::vector<Index> offsets{0, 1, 2}, columns{0, 1};
+  const auto referred = heed::block_sparse(2, offsets, columns);
+  const auto lists = heed::key_lists(offsets, columns);
+  const auto owned = heed::block_sparse(2, std::vector<int>{0, 1, 2}, std::vector<short>{0, 1});
+  EXPECT_TRUE(referred.bind(square(4)).visible(0, 0));
+  columns[0] = 1;
+  EXPECT_FALSE(referred.bind(square(4)).visible(0, 0));
+  EXPECT_TRUE(referred.bind(square(4)).visible(1, 3));
+  EXPECT_TRUE(lists.bind(square(2)).visible(0, 0));  // read when it was made
+  EXPECT_TRUE(owned.bind(square(4)).visible(0, 0));
+  std::vector<int> widths{1, 5};
+  const auto windows = heed::windows(widths);
+  widths[0] = 3;
+  EXPECT_TRUE(windows.bind(square(9)).visible(0, 3));
+  Eigen::Matrix<int, 2, 2, Eigen::RowMajor> table;
+  table << 1, 3, 1, 0;
+  EXPECT_TRUE(heed::windows(table.col(1)).bind(square(9)).visible(0, 3));
+}
+
+/// What the mask says to n queries and m keys of `count` heads.
+template <class Mask>
+std::string refusal(const Mask& mask, Index n, Index m, Index count = 1) {
+  try {
+    heed::detail::make_shape(heed::spec(heed::heads(count), mask), n, count, m, count, m, count);
+  } catch (const std::invalid_argument& e) {
+    return e.what();
+  }
+  return "";
+}
+
+TEST(MaskPatterns, BadArgumentsAreRefused) {
+  EXPECT_EQ(refusal(heed::dilated(3, 0), 4, 4), "heed: dilated: step is 0, it must be at least 1");
+  EXPECT_EQ(refusal(heed::dilated(2, -3, 2), 4, 4),
+            "heed: dilated: left is 2 and right is -3, there is no position between");
+  EXPECT_EQ(refusal(heed::dilated(3, -3, 2), 4, 4), "");
+  EXPECT_EQ(refusal(heed::dilated(heed::unbounded, -3, 2), 4, 4), "");
+  EXPECT_EQ(refusal(heed::strided(0), 4, 4), "heed: dilated: step is 0, it must be at least 1");
+  EXPECT_EQ(refusal(heed::windows({1, 2, 3}), 4, 4, 2), "heed: windows: 3 left sides for 2 heads");
+  EXPECT_EQ(refusal(heed::windows({1, 2}, {1}), 4, 4, 2), "heed: windows: 1 right sides for 2 heads");
+  EXPECT_EQ(refusal(heed::windows({1, -2}), 4, 4, 2),
+            "heed: window: left is -2 and right is -2, there is no position between");
+  EXPECT_EQ(refusal(heed::chunked(0), 4, 4), "heed: chunked: size is 0, it must be at least 1");
+  EXPECT_EQ(refusal(heed::chunked(2, 1, -1), 4, 4),
+            "heed: chunked: before is 1 and after is -1, neither may be negative");
+  EXPECT_EQ(refusal(heed::fixed(4, 5), 4, 4),
+            "heed: summary_keys: the last 5 keys of every 4, which has no so many");
+  EXPECT_EQ(refusal(heed::fixed_column(0, 0), 4, 4),
+            "heed: summary_keys: the period is 0, it must be at least 1");
+  EXPECT_EQ(refusal(heed::in_heads(1, 3, heed::causal()), 4, 4, 2), "heed: in_heads: heads 1 to 3 of 2");
+  EXPECT_EQ(refusal(heed::in_heads(0, 1, heed::chunked(0)), 4, 4, 2),
+            "heed: chunked: size is 0, it must be at least 1");
+  EXPECT_EQ(refusal(heed::global_tokens({3, -1}), 4, 4), "heed: global_tokens: position -1 is negative");
+  EXPECT_EQ(refusal(heed::global_tokens(-1), 4, 4),
+            "heed: global_tokens: the count is -1, it must not be negative");
+  EXPECT_EQ(refusal(heed::prefix(-1), 4, 4),
+            "heed: prefix: the prefix has -1 keys, that must not be negative");
+  EXPECT_EQ(refusal(heed::random_blocks(0, 1, 0), 4, 4),
+            "heed: random_blocks: the block size is 0, it must be at least 1");
+  EXPECT_EQ(refusal(heed::random_blocks(2, -1, 0), 4, 4),
+            "heed: random_blocks: -1 blocks, that must not be negative");
+  EXPECT_EQ(refusal(heed::bigbird(0, 3, 1, 1, 0), 4, 4),
+            "heed: bigbird: the block size is 0, it must be at least 1");
+  EXPECT_EQ(refusal(heed::bigbird(2, 2, 1, 1, 0), 4, 4),
+            "heed: bigbird: a window of 2 blocks, it must be odd: as many to either side");
+  EXPECT_EQ(refusal(heed::bigbird(2, 3, -1, 1, 0), 4, 4),
+            "heed: bigbird: -1 global blocks, that must not be negative");
+  EXPECT_EQ(refusal(heed::bigbird(2, 3, 1, -1, 0), 4, 4),
+            "heed: random_blocks: -1 blocks, that must not be negative");
+}
+
+TEST(MaskPatterns, BadListsAreRefused) {
+  using heed::block_sparse;
+  using heed::key_lists;
+  EXPECT_EQ(refusal(block_sparse(2, {0, 1, 2}, {0, 1}), 4, 4), "");
+  EXPECT_EQ(refusal(block_sparse(0, {0, 1, 2}, {0, 1}), 4, 4),
+            "heed: block_sparse: the block size is 0, it must be at least 1");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 1, 2}, {0, 1}), 5, 4),
+            "heed: block_sparse: 3 row_offsets for 3 rows, 4 are needed");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 1, 2}, {0, 1}, 3), 4, 4, 2),
+            "heed: block_sparse: 3 patterns for 2 heads");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 1, 2}, {0, 1}, 2), 4, 4, 2),
+            "heed: block_sparse: 3 row_offsets for 4 rows, 5 are needed");
+  EXPECT_EQ(refusal(block_sparse(2, {1, 1, 2}, {0, 1}), 4, 4),
+            "heed: block_sparse: the first of the row_offsets is 1, it must be 0");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 1, 3}, {0, 1}), 4, 4),
+            "heed: block_sparse: the last of the row_offsets is 3, there are 2 columns");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 3, 2}, {0, 1}), 4, 4),
+            "heed: block_sparse: number 2 of the row_offsets is 2, less than 3 before it");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 1, 2}, {0, 2}), 4, 4),
+            "heed: block_sparse: row 1 has 2 among its columns, there are 2");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 1, 2}, {-1, 1}), 4, 4),
+            "heed: block_sparse: row 0 has -1 among its columns");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 2, 2}, {1, 0}), 4, 4),
+            "heed: block_sparse: the columns of row 0 are not in increasing order: 1 before 0");
+  EXPECT_EQ(refusal(block_sparse(2, {0, 2, 2}, {1, 1}), 4, 4),
+            "heed: block_sparse: the columns of row 0 are not in increasing order: 1 before 1");
+  EXPECT_EQ(refusal(key_lists({0, 1, 2}, {3, 3}), 2, 4), "");
+  EXPECT_EQ(refusal(key_lists({0, 1, 2}, {3, 4}), 2, 4),
+            "heed: key_lists: row 1 has 4 among its keys, there are 4");
+  EXPECT_EQ(refusal(key_lists({0, 1, 2}, {3, 3}), 3, 4),
+            "heed: key_lists: 3 offsets for 3 rows, 4 are needed");
+  EXPECT_EQ(refusal(key_lists({0, 1, 2}, {3, 3}, 4), 2, 4), "heed: key_lists: 4 patterns for 1 heads");
+}
+
+}  // namespace
