@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// attention/pattern/…: what a visible pair costs under each sparse pattern, in units of a visible pair of the
+// plain causal mask over as many tokens, in turns; one contiguous head.
+
+#include "attention_case.hpp"
+
+namespace {
+
+using namespace measure;
+
+/// A tenth of the blocks, spread evenly, and the diagonal, in compressed rows.
+heed::BlockSparse tenth_of_blocks(Index tokens, Index size) {
+  const Index blocks = tokens / size;
+  std::vector<Index> offsets = {0}, columns;
+  for (Index r = 0; r < blocks; ++r) {
+    for (Index c = 0; c < blocks; ++c)
+      if (c == r || (r * 7 + c * 3) % 10 == 0) columns.push_back(c);
+    offsets.push_back(static_cast<Index>(columns.size()));
+  }
+  return heed::block_sparse(size, std::move(offsets), std::move(columns));
+}
+
+/// The engine against plain loops, over few tokens.
+template <class Mask>
+bool right_pattern(const Mask& mask, Index tokens) {
+  const Sizes s{1, 1, tokens, tokens, 8};
+  const Operands<double> x(s);
+  const auto variant = heed::spec(mask);
+  const heed::Shape shape = heed::detail::make_shape(variant, tokens, 8, tokens, 8, tokens, 8);
+  Eigen::MatrixXd want(tokens, 8);
+  heed::detail::reference_forward<double>(variant, shape, x.q, x.k, x.v, want,
+                                          static_cast<Eigen::MatrixXd*>(nullptr));
+  return (heed::attention(x.q, x.k, x.v, variant) - want).isZero(1e-12);
+}
+
+/// `mask_of` makes the pattern of so many tokens.
+template <class MaskOf>
+void pattern(benchmark::State& state, const MaskOf& mask_of, Index tokens) {
+  if (!right_pattern(mask_of(512), 512)) return state.SkipWithError("wrong result");
+  const Sizes s{1, 1, tokens, tokens, 64};
+  Operands<float> x(s);
+  const auto mask = mask_of(tokens);
+  const auto variant = heed::spec(mask, heed::on(heed::serial()));
+  const auto dense = heed::spec(heed::causal(), heed::on(heed::serial()));
+  const double pairs = static_cast<double>(heed::visible_pairs(mask, tokens, tokens));
+  const double dense_pairs = pairs_causal(s, tokens);
+  heed::Workspace one, two;
+  for (auto _ : state) {
+    const auto best = best_in_turns(
+        4, 0.05, [&] { heed::attention_into(x.out, x.q, x.k, x.v, one, variant); },
+        [&] { heed::attention_into(x.out, x.q, x.k, x.v, two, dense); });
+    state.counters["pair_over_causal_pair"] = best[0] / pairs / (best[1] / dense_pairs);
+    state.counters["share_of_pairs"] = pairs / (static_cast<double>(tokens) * static_cast<double>(tokens));
+    state.counters["causal_over_pattern"] = best[1] / best[0];
+    state.counters["ms"] = best[0] * 1e3;
+  }
+}
+
+template <class MaskOf>
+void add(const char* name, const MaskOf& mask_of) {
+  constexpr Index tokens = 16384;
+  benchmark::RegisterBenchmark(name, [=](benchmark::State& state) { pattern(state, mask_of, tokens); })
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime()
+      ->Iterations(1);
+}
+
+const int registered = [] {
+  using namespace heed;
+  add("attention/pattern/window256/1x16384x64", [](Index) { return last(256); });
+  add("attention/pattern/window512/1x16384x64", [](Index) { return last(512); });
+  add("attention/pattern/longformer256_16/1x16384x64", [](Index) { return longformer(256, 16); });
+  add("attention/pattern/bigbird64_3_2_3/1x16384x64", [](Index) { return bigbird(64, 3, 2, 3, 1); });
+  add("attention/pattern/block_sparse64/1x16384x64", [](Index n) { return tenth_of_blocks(n, 64); });
+  add("attention/pattern/chunked256/1x16384x64", [](Index) { return chunked(256); });
+  add("attention/pattern/dilated128_4/1x16384x64", [](Index) { return dilated(128, 0, 4); });
+  add("attention/pattern/strided128/1x16384x64", [](Index) { return strided(128); });
+  add("attention/pattern/fixed128_16/1x16384x64", [](Index) { return fixed(128, 16); });
+  return 0;
+}();
+
+}  // namespace
