@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <heed/config.hpp>
+#include <heed/core/accumulator.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/saved.hpp>
 #include <heed/core/spec.hpp>
@@ -21,12 +22,6 @@ namespace detail {
 /// Scalars that the engine computes; every other takes the reference path.
 template <class Scalar>
 inline constexpr bool on_engine = std::is_same_v<Scalar, float> || std::is_same_v<Scalar, double>;
-
-/// What the reference path accumulates in: 16-bit numbers are storage only.
-template <class Scalar>
-using Accumulator =
-    std::conditional_t<std::is_same_v<Scalar, Eigen::half> || std::is_same_v<Scalar, Eigen::bfloat16>, float,
-                       Scalar>;
 
 /// The matrix that attention() returns: rows of q, columns of v where one head leaves no choice, in the
 /// storage order of q.

@@ -24,6 +24,8 @@
 #include <heed/mask/window.hpp>
 #include <heed/merge.hpp>
 #include <heed/position/alibi.hpp>
+#include <heed/position/rotary.hpp>
+#include <heed/position/sinusoidal.hpp>
 #include <heed/random.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+// Sinusoidal and rotary positions: worked numbers, other layouts, and what rotations promise.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <stdexcept>
+#include <vector>
+
+#include <heed/position/rotary.hpp>
+#include <heed/position/sinusoidal.hpp>
+#include <unsupported/Eigen/AutoDiff>
+
+#include "guarded.hpp"
+
+namespace {
+
+using namespace heed_test;
+using heed::Rotary;
+using heed::RotaryPairs;
+
+/// Numbers without a pattern.
+template <class T>
+Matrix<T> numbers(Index rows, Index columns, double phase) {
+  Matrix<T> m(rows, columns);
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = 0; j < columns; ++j)
+      m(i, j) =
+          static_cast<T>(std::sin(phase + 1.7 * static_cast<double>(i * i) + 0.9 * static_cast<double>(j)) +
+                         0.25 * static_cast<double>((i + 2 * j) % 3));
+  return m;
+}
+
+template <class M>
+M turned(M x, const Rotary& options) {
+  heed::rotary(x, options);
+  return x;
+}
+
+TEST(Sinusoidal, PaperAndFloatAccuracyFarOut) {
+  const Eigen::MatrixXf table = heed::sinusoidal<Eigen::MatrixXf>(3, 6);
+  for (Index p = 0; p < 3; ++p)
+    for (Index i = 0; i < 3; ++i) {
+      const double angle = static_cast<double>(p) / std::pow(10000.0, 2.0 * static_cast<double>(i) / 6);
+      EXPECT_FLOAT_EQ(table(p, 2 * i), static_cast<float>(std::sin(angle)));
+      EXPECT_FLOAT_EQ(table(p, 2 * i + 1), static_cast<float>(std::cos(angle)));
+    }
+  const auto far = heed::sinusoidal<Eigen::MatrixXf>(2, 8, {.first = 99999999});
+  for (Index i = 0; i < 4; ++i) {
+    const long double angle = 1e8L * std::pow(10000.0L, -2.0L * static_cast<long double>(i) / 8);
+    EXPECT_NEAR(far(1, 2 * i), static_cast<double>(std::sin(angle)), 1e-7);
+    EXPECT_NEAR(far(1, 2 * i + 1), static_cast<double>(std::cos(angle)), 1e-7);
+  }
+}
+
+TEST(Sinusoidal, OrdersOddWidthsRangesAndBatches) {
+  const auto whole = heed::sinusoidal<RowMatrix<double>>(9, 5);
+  EXPECT_DOUBLE_EQ(whole(3, 4), std::sin(3 * std::pow(10000.0, -4.0 / 6)));
+  EXPECT_EQ((heed::sinusoidal<Matrix<double>>(9, 5)), whole);
+  EXPECT_EQ((heed::sinusoidal<Matrix<double>>(4, 5, {.first = 5})), whole.bottomRows(4));
+  EXPECT_NE((heed::sinusoidal<Matrix<double>>(9, 5, {.base = 100})), whole);
+
+  Matrix<double> x = numbers<double>(9, 7, 1), before = x;
+  heed::add_sinusoidal(x.middleCols(1, 5), {.first = 2}, std::vector<int>{0, 3, 3, 9});
+  const auto late = heed::sinusoidal<Matrix<double>>(6, 5, {.first = 2});
+  EXPECT_TRUE((x.block(0, 1, 3, 5) - before.block(0, 1, 3, 5)).isApprox(late.topRows(3), 1e-14));
+  EXPECT_TRUE((x.block(3, 1, 6, 5) - before.block(3, 1, 6, 5)).isApprox(late, 1e-14));
+  EXPECT_EQ(x.col(0), before.col(0));
+  EXPECT_EQ(x.col(6), before.col(6));
+  EXPECT_EQ((heed::sinusoidal<Eigen::MatrixXf>(0, 5).size()), 0);
+  EXPECT_THROW((void)heed::sinusoidal<Eigen::MatrixXf>(1, 5, {.base = -1}), std::invalid_argument);
+  EXPECT_THROW((void)heed::sinusoidal<Eigen::MatrixXf>(-1, 5), std::invalid_argument);
+  EXPECT_THROW(heed::add_sinusoidal(x, {}, std::vector<int>{0, 8}), std::invalid_argument);
+}
+
+TEST(Rotary, WorkedNumbers) {
+  Eigen::RowVector4d x(1, 2, 3, 4);
+  const Eigen::RowVector4d interleaved = turned(x, {.first = 1});
+  EXPECT_TRUE(interleaved.isApprox(Eigen::RowVector4d(-1.142640, 1.922076, 2.959851, 4.029800), 1e-6));
+  const Eigen::RowVector4d halves = turned(x, {.pairs = RotaryPairs::halves, .first = 1});
+  EXPECT_TRUE(halves.isApprox(Eigen::RowVector4d(-1.984111, 1.959901, 2.462378, 4.019800), 1e-6));
+  EXPECT_EQ(turned(x, {}), x);  // position 0
+}
+
+/// Float against plain loops, in every layout of memory; more rows than are turned at once.
+TEST(Rotary, LayoutsOfMemory) {
+  const Index n = 37, heads = 3, d = 10;
+  const Matrix<float> x = numbers<float>(n, heads * d, 2);
+  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves})
+    for (const Index width : {Index{-1}, Index{0}, Index{6}}) {
+      const Index w = width == -1 ? d : width;
+      Matrix<double> want = x.cast<double>();
+      for (Index i = 0; i < n; ++i)
+        for (Index h = 0; h < heads; ++h)
+          for (Index p = 0; p < w / 2; ++p) {
+            const Index a = h * d + (pairs == RotaryPairs::halves ? p : 2 * p);
+            const Index b = pairs == RotaryPairs::halves ? a + w / 2 : a + 1;
+            const double t = static_cast<double>(i + 4) *
+                             std::pow(500.0, -2 * static_cast<double>(p) / static_cast<double>(w));
+            want(i, a) = std::cos(t) * x(i, a) - std::sin(t) * x(i, b);
+            want(i, b) = std::sin(t) * x(i, a) + std::cos(t) * x(i, b);
+          }
+      for (int layout = 0; layout < layouts; ++layout) {
+        Guarded<float> memory(x, static_cast<Layout>(layout));
+        heed::rotary(memory.view(),
+                     {.heads = heads, .pairs = pairs, .first = 4, .width = width, .base = 500});
+        EXPECT_TRUE(memory.intact());
+        const Matrix<float> got = memory.view();
+        EXPECT_LT((got.cast<double>() - want).cwiseAbs().maxCoeff(), 1e-6) << layout << " " << width;
+      }
+      RowMatrix<float> rows = x;
+      heed::rotary(rows, {.heads = heads, .pairs = pairs, .first = 4, .width = width, .base = 500});
+      EXPECT_LT((rows.cast<double>() - want).cwiseAbs().maxCoeff(), 1e-6);
+    }
+}
+
+/// What is left of a turn at 10^8 positions has float's accuracy.
+TEST(Rotary, FarOut) {
+  Eigen::RowVector2f x(1, 0);
+  heed::rotary(x, {.first = 100000000});
+  EXPECT_NEAR(x(0), static_cast<double>(std::cos(1e8L)), 1e-7);
+  EXPECT_NEAR(x(1), static_cast<double>(std::sin(1e8L)), 1e-7);
+}
+
+TEST(Rotary, KeepsNormsAndKnowsDistances) {
+  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves}) {
+    const Matrix<double> q = numbers<double>(1, 12, 1), k = numbers<double>(1, 12, 5);
+    const auto at = [&](const Matrix<double>& x, Index position) {
+      return turned(x, {.pairs = pairs, .first = position, .width = 8});
+    };
+    EXPECT_NEAR(at(q, 77).norm(), q.norm(), 1e-13);
+    const double near = at(q, 3).row(0).dot(at(k, 1).row(0));
+    EXPECT_NEAR(near, at(q, 1003).row(0).dot(at(k, 1001).row(0)), 1e-10);
+    EXPECT_NEAR(near, at(q, 1).row(0).dot(at(k, -1).row(0)), 1e-12);
+    EXPECT_GT(std::abs(near - at(q, 4).row(0).dot(at(k, 1).row(0))), 1e-3);
+  }
+}
+
+TEST(Rotary, OffsetsAndBatches) {
+  const Matrix<double> x = numbers<double>(40, 8, 3);
+  const Matrix<double> whole = turned(x, {.heads = 2});
+  EXPECT_EQ(turned(Matrix<double>(x.bottomRows(23)), {.heads = 2, .first = 17}), whole.bottomRows(23));
+
+  const std::vector<Index> offsets = {0, 17, 17, 40};
+  Matrix<double> batch = x;
+  heed::rotary(batch, {.heads = 2, .first = 5}, offsets);
+  EXPECT_EQ(batch.topRows(17), turned(Matrix<double>(x.topRows(17)), {.heads = 2, .first = 5}));
+  EXPECT_EQ(batch.bottomRows(23), turned(Matrix<double>(x.bottomRows(23)), {.heads = 2, .first = 5}));
+  heed::rotary_gradient(batch, {.heads = 2, .first = 5}, offsets);
+  EXPECT_TRUE(batch.isApprox(x, 1e-14));
+
+  heed::rotary(batch.block(0, 4, 40, 4), {}, offsets, std::vector<int>{100, 7, 30});
+  EXPECT_TRUE(batch.leftCols(4).isApprox(x.leftCols(4), 1e-14));
+  EXPECT_TRUE(batch.block(17, 4, 23, 4)
+                  .isApprox(turned(Matrix<double>(x.block(17, 4, 23, 4)), {.first = 30}), 1e-13));
+  EXPECT_TRUE(
+      batch.block(0, 4, 17, 4).isApprox(turned(Matrix<double>(x.block(0, 4, 17, 4)), {.first = 100}), 1e-13));
+}
+
+TEST(Rotary, GradientIsTheTranspose) {
+  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves}) {
+    const Rotary options{.heads = 2, .pairs = pairs, .first = 9, .width = 4};
+    const Matrix<double> x = numbers<double>(21, 12, 1), u = numbers<double>(21, 12, 8);
+    Matrix<double> back = u;
+    heed::rotary_gradient(back, options);
+    EXPECT_NEAR(u.cwiseProduct(turned(x, options)).sum(), back.cwiseProduct(x).sum(), 1e-11);
+    EXPECT_GT((back - turned(u, options)).norm(), 1);
+  }
+}
+
+TEST(Rotary, OtherScalars) {
+  const Matrix<double> x = numbers<double>(5, 6, 4);
+  const Matrix<double> want = turned(x, {.first = 2});
+  EXPECT_TRUE(
+      turned(Matrix<long double>(x.cast<long double>()), {.first = 2}).cast<double>().isApprox(want, 1e-15));
+  // In float and rounded once; to turn in half would be three times as far off.
+  const Matrix<Eigen::half> half = x.cast<Eigen::half>();
+  const Matrix<double> half_want = turned(Matrix<double>(half.cast<double>()), {.first = 2});
+  EXPECT_LT((turned(half, {.first = 2}).cast<double>() - half_want).cwiseAbs().maxCoeff(), 0x1.02p-11);
+
+  using Differentiable = Eigen::AutoDiffScalar<Eigen::Vector2d>;
+  Eigen::Matrix<Differentiable, 1, 2> y;
+  y(0) = Differentiable(1.5, 2, 0);
+  y(1) = Differentiable(-0.5, 2, 1);
+  heed::rotary(y, {.first = 1});
+  EXPECT_NEAR(y(0).value(), 1.5 * std::cos(1.0) + 0.5 * std::sin(1.0), 1e-14);
+  EXPECT_NEAR(y(0).derivatives()(0), std::cos(1.0), 1e-14);
+  EXPECT_NEAR(y(0).derivatives()(1), -std::sin(1.0), 1e-14);
+  EXPECT_NEAR(y(1).derivatives()(0), std::sin(1.0), 1e-14);
+}
+
+TEST(Rotary, Refuses) {
+  Matrix<double> x = numbers<double>(5, 6, 4), before = x;
+  const std::vector<int> offsets = {0, 2, 5};
+  EXPECT_THROW(heed::rotary(x, {.heads = 0}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {.heads = 4}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {.heads = 2}), std::invalid_argument);  // 3 columns
+  EXPECT_THROW(heed::rotary(x, {.width = 3}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {.width = 8}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {.width = -2}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {.base = 0}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {}, std::vector<int>{0, 4}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {}, std::vector<int>{1, 5}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {}, std::vector<int>{0, 4, 3, 5}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {}, std::vector<int>{}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {}, offsets, std::vector<int>{1}), std::invalid_argument);
+  EXPECT_EQ(x, before);
+  Matrix<double> empty(0, 6);
+  heed::rotary(empty, {.heads = 3});
+}
+
+}  // namespace
