@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Sinusoidal and rotary positions: worked numbers, other layouts, and what rotations promise.
+// Sinusoidal and rotary positions and T5's buckets: worked numbers, other layouts, and what rotations
+// promise.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 
 #include <heed/position/rotary.hpp>
 #include <heed/position/sinusoidal.hpp>
+#include <heed/position/t5_buckets.hpp>
 #include <unsupported/Eigen/AutoDiff>
 
 #include "guarded.hpp"
@@ -44,9 +46,9 @@ TEST(Sinusoidal, PaperAndFloatAccuracyFarOut) {
       EXPECT_FLOAT_EQ(table(p, 2 * i), static_cast<float>(std::sin(angle)));
       EXPECT_FLOAT_EQ(table(p, 2 * i + 1), static_cast<float>(std::cos(angle)));
     }
-  const auto far = heed::sinusoidal<Eigen::MatrixXf>(2, 8, {.first = 99999999});
+  const auto far = heed::sinusoidal<Eigen::MatrixXf>(2, 8, {.first = 100000000});
   for (Index i = 0; i < 4; ++i) {
-    const long double angle = 1e8L * std::pow(10000.0L, -2.0L * static_cast<long double>(i) / 8);
+    const long double angle = 100000001 * std::pow(10000.0L, -2.0L * static_cast<long double>(i) / 8);
     EXPECT_NEAR(far(1, 2 * i), static_cast<double>(std::sin(angle)), 1e-7);
     EXPECT_NEAR(far(1, 2 * i + 1), static_cast<double>(std::cos(angle)), 1e-7);
   }
@@ -116,9 +118,9 @@ TEST(Rotary, LayoutsOfMemory) {
 /// What is left of a turn at 10^8 positions has float's accuracy.
 TEST(Rotary, FarOut) {
   Eigen::RowVector2f x(1, 0);
-  heed::rotary(x, {.first = 100000000});
-  EXPECT_NEAR(x(0), static_cast<double>(std::cos(1e8L)), 1e-7);
-  EXPECT_NEAR(x(1), static_cast<double>(std::sin(1e8L)), 1e-7);
+  heed::rotary(x, {.first = 100000001});
+  EXPECT_NEAR(x(0), static_cast<double>(std::cos(100000001.0L)), 1e-7);
+  EXPECT_NEAR(x(1), static_cast<double>(std::sin(100000001.0L)), 1e-7);
 }
 
 TEST(Rotary, KeepsNormsAndKnowsDistances) {
@@ -172,10 +174,11 @@ TEST(Rotary, OtherScalars) {
   const Matrix<double> want = turned(x, {.first = 2});
   EXPECT_TRUE(
       turned(Matrix<long double>(x.cast<long double>()), {.first = 2}).cast<double>().isApprox(want, 1e-15));
-  // In float and rounded once; to turn in half would be three times as far off.
-  const Matrix<Eigen::half> half = x.cast<Eigen::half>();
+  // In float and rounded once: every element is good to half an ULP, cancelled or not.
+  const Matrix<Eigen::half> half = numbers<double>(40, 8, 4).cast<Eigen::half>();
   const Matrix<double> half_want = turned(Matrix<double>(half.cast<double>()), {.first = 2});
-  EXPECT_LT((turned(half, {.first = 2}).cast<double>() - half_want).cwiseAbs().maxCoeff(), 0x1.02p-11);
+  const Matrix<double> off = turned(half, {.first = 2}).cast<double>() - half_want;
+  EXPECT_LE((off.cwiseAbs() - half_want.cwiseAbs() * 0x1.01p-11).maxCoeff(), 1e-6);
 
   using Differentiable = Eigen::AutoDiffScalar<Eigen::Vector2d>;
   Eigen::Matrix<Differentiable, 1, 2> y;
@@ -206,6 +209,81 @@ TEST(Rotary, Refuses) {
   EXPECT_EQ(x, before);
   Matrix<double> empty(0, 6);
   heed::rotary(empty, {.heads = 3});
+}
+
+TEST(T5Buckets, WorkedNumbers) {
+  const std::vector<Index> relative = {-128, -64, -16, -9, -8, -7, -1, 0, 1, 7, 8, 9, 16, 64, 127, 128};
+  const std::vector<Index> bucket = {15, 14, 10, 8, 8, 7, 1, 0, 17, 23, 24, 24, 26, 30, 31, 31};
+  for (std::size_t n = 0; n < relative.size(); ++n)
+    EXPECT_EQ(heed::t5_bucket(relative[n]), bucket[n]) << relative[n];
+  const std::vector<Index> before = {-128, -127, -64, -32, -17, -16, -15, -1, 0, 5};
+  const std::vector<Index> causal = {31, 31, 26, 21, 16, 16, 15, 1, 0, 0};
+  for (std::size_t n = 0; n < before.size(); ++n)
+    EXPECT_EQ(heed::t5_bucket(before[n], {.bidirectional = false}), causal[n]) << before[n];
+  EXPECT_EQ(heed::t5_bucket(-1000000000000), 15);
+  EXPECT_EQ(heed::t5_bucket(1000000000000), 31);
+}
+
+/// Where every edge is a power of two, all of them are exact; elsewhere the formula, in long double, says the
+/// same wherever its logarithm is not about to step.
+TEST(T5Buckets, Formula) {
+  const heed::T5Buckets powers{.bidirectional = false, .buckets = 32, .distance = 1 << 20};
+  const heed::detail::BucketTable exact(powers);
+  for (int step = 0; step < 16; ++step) {
+    EXPECT_EQ(exact.at(-(Index(16) << step)), 16 + step);
+    EXPECT_EQ(exact.at(1 - (Index(16) << step)), 15 + step);
+  }
+  for (const Index buckets : {4, 10, 32, 64, 320})
+    for (const bool both : {true, false})
+      for (const Index distance : {Index(200), Index(800), Index(5000)}) {
+        const heed::detail::BucketTable table({both, buckets, distance});
+        const Index side = both ? buckets / 2 : buckets, e = side / 2;
+        int compared = 0;
+        for (Index x = 1; x <= distance + 9; ++x) {
+          const long double step =
+              std::log(static_cast<long double>(x) / static_cast<long double>(e)) /
+              std::log(static_cast<long double>(distance) / static_cast<long double>(e)) *
+              static_cast<long double>(side - e);
+          if (x > e && std::abs(step - std::round(step)) < 1e-9L) continue;
+          const Index want = x < e ? x : std::min(e + static_cast<Index>(step), side - 1);
+          ASSERT_EQ(table.at(-x), want) << x << " " << buckets << " " << distance;
+          ASSERT_EQ(table.at(x), both ? side + want : 0) << x;
+          ++compared;
+        }
+        EXPECT_GT(compared, distance - 30);
+      }
+}
+
+/// What a pair of positions gets, for each way to say which key a query stands at.
+TEST(T5Bias, LooksUpTheTable) {
+  Matrix<float> wide = numbers<float>(7, 20, 1);
+  const auto table = wide.block(1, 3, 3, 12);
+  const heed::T5Buckets options{.buckets = 12, .distance = 20};
+  const heed::Place place{.queries = 30, .keys = 47, .head = 2, .sequence = 1, .heads = 3};
+  const auto check = [&](const auto& policy, Index row, Index offset) {
+    const auto term = policy.bind(place);
+    static_assert(std::is_trivially_copyable_v<std::remove_cvref_t<decltype(term)>>);
+    for (heed::Position i = 0; i < 30; ++i)
+      for (heed::Position j = 0; j < 47; ++j)
+        ASSERT_EQ(term(0.5f, i, j), 0.5f + table(row, heed::t5_bucket(j - i - offset, options)))
+            << i << " " << j;
+  };
+  check(heed::t5_bias(table, options), 2, 17);
+  check(heed::t5_bias(table, options, heed::top_left), 2, 0);
+  check(heed::t5_bias(table, options, -9), 2, -9);
+  check(heed::t5_bias(table, options, 2000000000), 2, 2000000000);
+  check(heed::t5_bias(table.row(1), options), 1, 17);
+  check(heed::t5_bias(RowMatrix<float>(table), options), 2, 17);
+}
+
+TEST(T5Buckets, Refuses) {
+  EXPECT_THROW((void)heed::t5_bucket(0, {.buckets = 31}), std::invalid_argument);
+  EXPECT_THROW((void)heed::t5_bucket(0, {.buckets = 2}), std::invalid_argument);
+  EXPECT_THROW((void)heed::t5_bucket(0, {.bidirectional = false, .buckets = 1}), std::invalid_argument);
+  EXPECT_THROW((void)heed::t5_bucket(0, {.buckets = 2000}), std::invalid_argument);
+  EXPECT_THROW((void)heed::t5_bucket(0, {.distance = 8}), std::invalid_argument);
+  EXPECT_EQ(heed::t5_bucket(-9, {.distance = 9}), 15);
+  EXPECT_EQ(heed::t5_bucket(-1, {.bidirectional = false, .buckets = 2}), 1);
 }
 
 }  // namespace

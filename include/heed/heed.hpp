@@ -26,6 +26,7 @@
 #include <heed/position/alibi.hpp>
 #include <heed/position/rotary.hpp>
 #include <heed/position/sinusoidal.hpp>
+#include <heed/position/t5_buckets.hpp>
 #include <heed/random.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>

@@ -67,6 +67,8 @@ struct BackwardProblem {
   bool all_together = false;    // one task, because sequences do
   // [sequence][head][parameter]: gradients of the score function's parameters; null where nobody asks.
   double* parameter_sums = nullptr;
+  // [sequence][head][bucket]: gradients of a bias looked up by relative position; null where nobody asks.
+  double* bucket_sums = nullptr;
 };
 
 /// A backward problem, the direction in which q, k and v move, and how output and log-sum-exp then move; its
@@ -85,6 +87,27 @@ auto bias_gradient_of(const Spec& spec, const Place& place) {
     return nullptr;
   else
     return policy->bind(place);
+}
+
+/// The gradient of a bias looked up by relative position, of one sequence and head: pair (i, j) belongs to
+/// sums[bucket(i, j)].
+template <class Buckets>
+struct BucketGradient {
+  double* sums;
+  Buckets bucket;
+};
+
+/// The same of a spec, bound, or nullptr.
+template <class T, class Spec>
+auto bucket_gradient_of(const BackwardProblem<T>& p, const Spec& spec, const Place& place) {
+  const auto gradient = spec.template find<relative_bias_gradient_tag>();
+  if constexpr (std::is_same_v<std::remove_cv_t<decltype(gradient)>, std::nullptr_t>) {
+    return nullptr;
+  } else {
+    const auto& bias = *spec.template find<relative_bias_tag>();
+    double* const sums = p.bucket_sums + (place.sequence * place.heads + place.head) * bias.buckets();
+    return BucketGradient<decltype(bias.bind_buckets(place))>{sums, bias.bind_buckets(place)};
+  }
 }
 
 /// Tiles of one sequence take consecutive slots from begin / lanes + sequence on: room for all without
