@@ -233,6 +233,14 @@ TEST(T5Buckets, Formula) {
     EXPECT_EQ(exact.at(-(Index(16) << step)), 16 + step);
     EXPECT_EQ(exact.at(1 - (Index(16) << step)), 15 + step);
   }
+  // Fifth roots: a power in double lands above most of these edges.
+  for (Index k = 2, distance = 160; k <= 11; ++k, distance = 5 * k * k * k * k * k) {
+    const heed::detail::BucketTable table({.bidirectional = false, .buckets = 10, .distance = distance});
+    for (Index step = 0, edge = 5; step < 5; ++step, edge *= k) {
+      EXPECT_EQ(table.at(-edge), 5 + step) << k;
+      EXPECT_EQ(table.at(1 - edge), 4 + step) << k;
+    }
+  }
   for (const Index buckets : {4, 10, 32, 64, 320})
     for (const bool both : {true, false})
       for (const Index distance : {Index(200), Index(800), Index(5000)}) {
@@ -274,6 +282,13 @@ TEST(T5Bias, LooksUpTheTable) {
   check(heed::t5_bias(table, options, 2000000000), 2, 2000000000);
   check(heed::t5_bias(table.row(1), options), 1, 17);
   check(heed::t5_bias(RowMatrix<float>(table), options), 2, 17);
+
+  // Elements are found with 32 bits: columns further apart are refused before any is read.
+  const Eigen::Map<const Matrix<float>, 0, Eigen::OuterStride<>> apart(wide.data(), 3, 12,
+                                                                       Eigen::OuterStride<>(Index(1) << 30));
+  const heed::Shape shape{.queries = 30, .keys = 47, .heads = 3};
+  heed::t5_bias(table, options).check(shape);
+  EXPECT_THROW(heed::t5_bias(apart, options).check(shape), std::invalid_argument);
 }
 
 TEST(T5Buckets, Refuses) {
