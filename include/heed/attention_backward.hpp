@@ -122,6 +122,12 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
         auto& x = db.data[i * db.row + j * db.column];
         x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
       }
+      if constexpr (has_policy<Spec, relative_bias_gradient_tag>) {
+        const auto bucket = spec.template find<relative_bias_tag>()->bind_buckets(place);
+        auto& x = (*spec.template find<relative_bias_gradient_tag>())(
+            place.head, bucket(static_cast<Position>(i), static_cast<Position>(j)));
+        x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
+      }
     };
     const auto add_sink = [&](Index head, const Wide& ds) {
       if constexpr (has_policy<Spec, sink_gradient_tag>) {
@@ -169,7 +175,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// @param policies the same as attention() had, in any order. Terms of the score are differentiated exactly,
 ///   by running them on dual numbers. Also: `into(dq, dk, dv)` to write to matrices of the caller's (the call
 ///   then returns nothing), `accumulate` to add to them, `bias_gradient(db)`,
-///   `sink_gradient(ds)`, `parameter_gradient(dtheta)`, `lse_gradient(dl)`, `use(workspace)`
+///   `sink_gradient(ds)`, `parameter_gradient(dtheta)`, `t5_bias_gradient(dtable)`, `lse_gradient(dl)`,
+///   `use(workspace)`
 /// @return Gradients{dq, dk, dv} in the sizes and storage orders of q, k and v. Key heads get the sum over
 ///   their query heads. A query that sees no key, and a key that no query sees, get exact zeros.
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
@@ -223,6 +230,15 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
       if (!adds)
         for (Index h = 0; h < shape.heads; ++h)
           for (Index t = 0; t < n; ++t) gradient(h, t) = {};
+    }
+    if constexpr (has_policy<Bundle, relative_bias_gradient_tag>) {
+      static_assert(has_policy<Bundle, relative_bias_tag>, "heed: t5_bias_gradient() without a t5_bias()");
+      const auto& gradient = *bundle.template find<relative_bias_gradient_tag>();
+      const Index buckets = bundle.template find<relative_bias_tag>()->buckets();
+      gradient.check_size(shape, buckets);
+      if (!adds)
+        for (Index h = 0; h < shape.heads; ++h)
+          for (Index b = 0; b < buckets; ++b) gradient(h, b) = {};
     }
     if constexpr (has_policy<Bundle, sink_gradient_tag>) {
       static_assert(has_policy<Bundle, sink_tag>, "heed: sink_gradient() without a sink()");

@@ -139,11 +139,12 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
           std::is_same_v<Scalar, typename O::Scalar> && std::is_same_v<Scalar, typename UQ::Scalar> &&
           std::is_same_v<Scalar, typename UK::Scalar> && std::is_same_v<Scalar, typename UV::Scalar>,
       "heed: dout, q, out, saved and u_q, u_k, u_v have different scalars");
-  static_assert(!has_policy<Bundle, save_tag> && !has_policy<Bundle, into_tag> &&
-                    !has_policy<Bundle, accumulate_tag> && !has_policy<Bundle, bias_gradient_tag> &&
-                    !has_policy<Bundle, sink_gradient_tag>,
-                "heed: save(), into(), accumulate, bias_gradient() and sink_gradient() are not for "
-                "attention_double_backward");
+  static_assert(
+      !has_policy<Bundle, save_tag> && !has_policy<Bundle, into_tag> && !has_policy<Bundle, accumulate_tag> &&
+          !has_policy<Bundle, bias_gradient_tag> && !has_policy<Bundle, sink_gradient_tag> &&
+          !has_policy<Bundle, parameter_gradient_tag> && !has_policy<Bundle, relative_bias_gradient_tag>,
+      "heed: save(), into(), accumulate, bias_gradient(), sink_gradient(), parameter_gradient() and "
+      "t5_bias_gradient() are not for attention_double_backward");
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   bundle.template check_values<Accumulator<Scalar>>();
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");

@@ -38,6 +38,9 @@
 #include <heed/mask/windows.hpp>
 #include <heed/merge.hpp>
 #include <heed/position/alibi.hpp>
+#include <heed/position/rotary.hpp>
+#include <heed/position/sinusoidal.hpp>
+#include <heed/position/t5_buckets.hpp>
 #include <heed/random.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>

@@ -19,6 +19,8 @@ struct policy_tag {};
 struct mask_tag : policy_tag {};
 /// A change of one score: softcap, alibi, bias, score_with.
 struct term_tag : policy_tag {};
+/// A bias looked up by relative position.
+struct relative_bias_tag : term_tag {};
 /// The tangent of a bias, in forward mode.
 struct bias_tangent_tag : term_tag {};
 /// The factor of dot-product scores.
@@ -47,6 +49,8 @@ struct sink_gradient_tag : output_tag {};
 struct parameter_gradient_tag : output_tag {};
 /// The gradient of an additive bias.
 struct bias_gradient_tag : output_tag {};
+/// The gradient of the table of a bias looked up by relative position.
+struct relative_bias_gradient_tag : output_tag {};
 /// The incoming gradient of the log-sum-exp.
 struct lse_gradient_tag : policy_tag {};
 /// Scratch memory of the caller's.

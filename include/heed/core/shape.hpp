@@ -76,6 +76,16 @@ HEED_INLINE constexpr Position clamp_position(Index x) {
   return static_cast<Position>(x < -most ? -most : x > most ? most : x);
 }
 
+/// i - j + off must stay a Position.
+inline void check_offset(const char* name, const Alignment& alignment, const Shape& shape) {
+  const Index longest = shape.queries > shape.keys ? shape.queries : shape.keys;
+  const Index most = static_cast<Index>(std::numeric_limits<Position>::max()) - longest;
+  if (!alignment.from_end && (alignment.offset > most || alignment.offset < -most)) {
+    fail(name, ": the offset is ", alignment.offset, ", with ", longest, " tokens it may be ", most,
+         " at most");
+  }
+}
+
 inline void check_length(Index queries, Index keys) {
   constexpr Index most = std::numeric_limits<Position>::max();
   if (queries > most || keys > most) {

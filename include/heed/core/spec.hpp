@@ -112,6 +112,9 @@ class Spec : public spec_tag {
   static_assert(detail::count_of<sink_gradient_tag, P...> <= 1, "heed: two sink_gradient() in one spec");
   static_assert(detail::count_of<parameter_gradient_tag, P...> <= 1,
                 "heed: two parameter_gradient() in one spec");
+  static_assert(detail::count_of<relative_bias_tag, P...> <= 1, "heed: two t5_bias() in one spec");
+  static_assert(detail::count_of<relative_bias_gradient_tag, P...> <= 1,
+                "heed: two t5_bias_gradient() in one spec");
   static_assert(detail::count_of<lse_gradient_tag, P...> <= 1, "heed: two lse_gradient() in one spec");
   static_assert(detail::count_of<workspace_tag, P...> <= 1, "heed: two workspaces in one spec");
 

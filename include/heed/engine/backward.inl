@@ -3,10 +3,11 @@
 // add up dk and dv where the keys lie.
 
 /// What the backward pass does with a stretch of keys.
-template <class T, class Rules, class Bias>
+template <class T, class Rules, class Bias, class Buckets>
 struct BackwardWork {
   static constexpr bool wants_bias = !std::is_same_v<Bias, std::nullptr_t>;
-  static constexpr bool edits_all = Rules::has_terms || Rules::drops || wants_bias;
+  static constexpr bool wants_buckets = !std::is_same_v<Buckets, std::nullptr_t>;
+  static constexpr bool edits_all = Rules::has_terms || Rules::drops || wants_bias || wants_buckets;
 
   const GradientTile<T>& tile;
   const GradientBlocks<T>& blocks;
@@ -15,6 +16,7 @@ struct BackwardWork {
   const GradientKeys<T>& keys;
   Index origin;  // the key that element 0 of `keys` is
   const Bias& bias;
+  const Buckets& buckets;
   double* parameter_sums;
 
   Index queries(int lane, int packs) const {
@@ -77,6 +79,8 @@ struct BackwardWork {
                                     parameter_sums);
       if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.after, lane, count);
       if constexpr (wants_bias) add_bias_gradient(bias, blocks.ds + lane, queries(lane, packs), count, i, j);
+      if constexpr (wants_buckets)
+        add_bucket_gradient(buckets, blocks.ds + lane, queries(lane, packs), count, i, j);
       if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.through, lane, count);
       if (guarded)
         add_visible_gradients(tile, lane, queries(lane, packs), block, blocks);
@@ -270,7 +274,9 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
     const Place place = shape.place(sequence, head);
     const Rules rules = spec.template bind<T>(place);
     const auto bias = bias_gradient_of(spec, place);
-    using Work = BackwardWork<T, Rules, std::remove_cvref_t<decltype(bias)>>;
+    const auto buckets = bucket_gradient_of(p, spec, place);
+    using Work =
+        BackwardWork<T, Rules, std::remove_cvref_t<decltype(bias)>, std::remove_cvref_t<decltype(buckets)>>;
     const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
     double* const parameter_sums =
         p.parameter_sums == nullptr
@@ -294,7 +300,7 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
         const GradientKeys<T> block = keys.from(some.begin - begin, from - some.begin);
         for (int g = 0; g < count; ++g) {
           const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
-          const Work work{tile, blocks, rows[g], rules, block, some.begin, bias, parameter_sums};
+          const Work work{tile, blocks, rows[g], rules, block, some.begin, bias, buckets, parameter_sums};
           TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
         }
       }

@@ -155,3 +155,21 @@ HEED_NOINLINE void add_bias_gradient(const PairGradient<B>& db, const T* ds, Ind
     db.data[(i + l) * db.row] += static_cast<B>(total);
   }
 }
+
+/// Adds the gradients of the scores to those of a bias looked up by relative position: diagonal by diagonal,
+/// along which that is constant, and from one diagonal to the next in double.
+template <class T, class Buckets>
+HEED_NOINLINE HEED_FLATTEN void add_bucket_gradient(const BucketGradient<Buckets>& gradient, const T* ds,
+                                                    Index queries, Index keys, Index i, Index j) {
+  T diagonals[block_keys + tile_lanes<T>] = {};
+  // Query i + l and key j + t: diagonal l - t, counted from the last key's.
+  for (Index t = 0; t < keys; ++t) {
+    T* to = diagonals + (keys - 1 - t);
+    const T* from = ds + t * tile_lanes<T>;
+    for (Index l = 0; l < queries; ++l) to[l] += from[l];
+  }
+  for (Index n = 0; n < keys + queries - 1; ++n) {
+    const auto difference = static_cast<Position>(i - j + n - (keys - 1));
+    gradient.sums[gradient.bucket(difference, 0)] += static_cast<double>(diagonals[n]);
+  }
+}

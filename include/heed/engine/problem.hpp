@@ -67,6 +67,8 @@ struct BackwardProblem {
   bool all_together = false;    // one task, because sequences do
   // [sequence][head][parameter]: gradients of the score function's parameters; null where nobody asks.
   double* parameter_sums = nullptr;
+  // [sequence][head][bucket]: gradients of a bias looked up by relative position; null where nobody asks.
+  double* bucket_sums = nullptr;
   // Where few tasks have many keys, each is cut in so many pieces of keys, with a dq of its own each.
   Index pieces = 1;
   T* dq_parts = nullptr;  // [piece][query][head · d], already scaled
@@ -75,7 +77,7 @@ struct BackwardProblem {
   void plan_pieces(bool narrow) {
     constexpr Index enough_tasks = 16, most_pieces = 8, worth_cutting = 4096;
     const Index tasks = shape.sequences * shape.key_heads;
-    if (heads_together || all_together || narrow || parameter_sums != nullptr) return;
+    if (heads_together || all_together || narrow) return;
     if (tasks >= enough_tasks || shape.longest <= worth_cutting) return;
     const Index wanted = (enough_tasks + tasks - 1) / tasks;
     pieces = wanted < most_pieces ? wanted : most_pieces;
@@ -106,6 +108,27 @@ auto bias_gradient_of(const Spec& spec, const Place& place) {
     return nullptr;
   else
     return policy->bind(place);
+}
+
+/// The gradient of a bias looked up by relative position, of one sequence and head: pair (i, j) belongs to
+/// sums[bucket(i, j)].
+template <class Buckets>
+struct BucketGradient {
+  double* sums;
+  Buckets bucket;
+};
+
+/// The same of a spec, bound, or nullptr.
+template <class T, class Spec>
+auto bucket_gradient_of(const BackwardProblem<T>& p, const Spec& spec, const Place& place) {
+  const auto gradient = spec.template find<relative_bias_gradient_tag>();
+  if constexpr (std::is_same_v<std::remove_cv_t<decltype(gradient)>, std::nullptr_t>) {
+    return nullptr;
+  } else {
+    const auto& bias = *spec.template find<relative_bias_tag>();
+    double* const sums = p.bucket_sums + (place.sequence * place.heads + place.head) * bias.buckets();
+    return BucketGradient<decltype(bias.bind_buckets(place))>{sums, bias.bind_buckets(place)};
+  }
 }
 
 /// Tiles of one sequence take consecutive slots from begin / lanes + sequence on: room for all without

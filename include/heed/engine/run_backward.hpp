@@ -8,36 +8,42 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Five products a pair instead of two. Each head of each sequence sums the gradients of its parameters on
-/// its own, each piece of keys its dq; in the end these are added in order.
+/// Five products a pair instead of two. Each head of each sequence sums the gradients of its parameters, and
+/// of its buckets of relative positions, on its own, each piece of keys its dq; in the end these are added in
+/// order.
 template <class T, class Spec>
 void run_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   constexpr Index n = has_policy<Spec, parameter_gradient_tag> ? Rules::parameters : 0;
+  constexpr bool wants_buckets = has_policy<Spec, relative_bias_gradient_tag>;
+  Index buckets = 0;
+  if constexpr (wants_buckets) buckets = spec.template find<relative_bias_tag>()->buckets();
   const Index places = p.shape.sequences * p.shape.heads;
-  if constexpr (n == 0) p.plan_pieces(HEED_DISPATCH(is_narrow(p, spec)));
+  if constexpr (n == 0 && !wants_buckets) p.plan_pieces(HEED_DISPATCH(is_narrow(p, spec)));
   const auto clear = [&](std::byte* memory) {
     p.dq_parts = reinterpret_cast<T*>(memory);
-    if (n == 0) return;
-    p.parameter_sums = reinterpret_cast<double*>(memory);
-    for (Index t = 0; t < places * n; ++t) p.parameter_sums[t] = 0;
+    double* const sums = reinterpret_cast<double*>(memory);
+    for (Index t = 0; t < places * (n + buckets); ++t) sums[t] = 0;
+    if constexpr (n > 0) p.parameter_sums = sums;
+    if constexpr (wants_buckets) p.bucket_sums = sums + places * n;
+  };
+  const auto add_sums = [&](const auto& gradient, const double* sums, Index count) {
+    for (Index place = 0; place < places; ++place)
+      for (Index k = 0; k < count; ++k) {
+        auto& x = gradient(place % p.shape.heads, k);
+        x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) + sums[place * count + k]);
+      }
   };
   const auto add = [&](std::byte*) {
     if (p.pieces > 1) HEED_DISPATCH(add_pieces(p));
-    if constexpr (n > 0) {
-      const auto& gradient = *spec.template find<parameter_gradient_tag>();
-      for (Index place = 0; place < places; ++place)
-        for (Index k = 0; k < n; ++k) {
-          auto& x = gradient(place % p.shape.heads, k);
-          x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) +
-                                                            p.parameter_sums[place * n + k]);
-        }
-    }
+    if constexpr (n > 0) add_sums(*spec.template find<parameter_gradient_tag>(), p.parameter_sums, n);
+    if constexpr (wants_buckets)
+      add_sums(*spec.template find<relative_bias_gradient_tag>(), p.bucket_sums, buckets);
   };
   run_workers<T>(
       HEED_DISPATCH(backward_tasks(p)), 2.5 * multiply_adds(p.shape), HEED_DISPATCH(backward_bytes(p)), spec,
       workspace, [&](Index t, T* scratch) { HEED_DISPATCH(backward_task(p, spec, t, scratch)); },
-      static_cast<std::size_t>(places * n) * sizeof(double) + p.part_bytes(), clear, add);
+      static_cast<std::size_t>(places * (n + buckets)) * sizeof(double) + p.part_bytes(), clear, add);
 }
 
 /// Ten products a pair.

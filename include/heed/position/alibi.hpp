@@ -38,16 +38,6 @@ struct BoundAlibi {
   }
 };
 
-/// i - j + off must stay a Position.
-inline void check_alibi_offset(const Alignment& alignment, const Shape& shape) {
-  const Index longest = shape.queries > shape.keys ? shape.queries : shape.keys;
-  const Index most = static_cast<Index>(std::numeric_limits<Position>::max()) - longest;
-  if (!alignment.from_end && (alignment.offset > most || alignment.offset < -most)) {
-    fail("alibi: the offset is ", alignment.offset, ", with ", longest, " tokens it may be ", most,
-         " at most");
-  }
-}
-
 }  // namespace detail
 
 /// Slope of head h of H (2108.12409): 2^(-8(h+1)/p), p the largest power of two not above H; the H - p heads
@@ -66,7 +56,7 @@ struct Alibi : term_tag {
   Alignment alignment;
 
   explicit Alibi(Alignment a) : alignment(a) {}
-  void check(const Shape& shape) const { detail::check_alibi_offset(alignment, shape); }
+  void check(const Shape& shape) const { detail::check_offset("alibi", alignment, shape); }
   detail::BoundAlibi<double> bind(const Place& place) const {
     return {alibi_slope(place.head, place.heads),
             detail::clamp_position(alignment.resolve(place.queries, place.keys))};
