@@ -214,6 +214,12 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   check_given("saved.lse", saved.lse, shape.queries, shape.heads,
               ": was it filled by save() in the forward pass?");
 
+  if constexpr (has_policy<Bundle, relative_bias_gradient_tag>) {
+    static_assert(has_policy<Bundle, relative_bias_tag>, "heed: t5_bias_gradient() without a t5_bias()");
+    bundle.template find<relative_bias_gradient_tag>()->check_size(
+        shape, bundle.template find<relative_bias_tag>()->buckets());
+  }
+
   const auto run = [&](const Target<Scalar>& dq, const Target<Scalar>& dk, const Target<Scalar>& dv) {
     constexpr bool adds = has_policy<Bundle, accumulate_tag>;
     if constexpr (has_policy<Bundle, bias_gradient_tag>) {
@@ -232,13 +238,11 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
           for (Index t = 0; t < n; ++t) gradient(h, t) = {};
     }
     if constexpr (has_policy<Bundle, relative_bias_gradient_tag>) {
-      static_assert(has_policy<Bundle, relative_bias_tag>, "heed: t5_bias_gradient() without a t5_bias()");
       const auto& gradient = *bundle.template find<relative_bias_gradient_tag>();
-      const Index buckets = bundle.template find<relative_bias_tag>()->buckets();
-      gradient.check_size(shape, buckets);
       if (!adds)
         for (Index h = 0; h < shape.heads; ++h)
-          for (Index b = 0; b < buckets; ++b) gradient(h, b) = {};
+          for (Index b = 0; b < bundle.template find<relative_bias_tag>()->buckets(); ++b)
+            gradient(h, b) = {};
     }
     if constexpr (has_policy<Bundle, sink_gradient_tag>) {
       static_assert(has_policy<Bundle, sink_tag>, "heed: sink_gradient() without a sink()");

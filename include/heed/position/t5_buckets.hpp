@@ -148,9 +148,8 @@ struct BoundT5Bias {
 /// min(e + floor(log(x / e) / log(distance / e) · (n - e)), n - 1).
 ///
 /// Exact: edges are found in integers. Every call works out all of them; t5_bias() does so once.
-/// @throws std::invalid_argument for fewer buckets than 2, or 4 if bidirectional, for an odd number of them
-/// if
-///   bidirectional, for more than 1024, and for a distance that is not above e or above 2^20
+/// @throws std::invalid_argument for fewer than 2 buckets (4 if bidirectional), more than 1024, an odd
+///   number if bidirectional, and for a distance that is not above e or above 2^20
 inline Index t5_bucket(Index relative, const T5Buckets& options = {}) {
   return detail::BucketTable(options).at(relative);
 }
@@ -264,11 +263,12 @@ struct T5BiasGradient : relative_bias_gradient_tag {
   }
 };
 
-/// Writes the derivative by the table of the call's t5_bias(): element (h, b) gets the sum of the gradients
-/// of all scores of head h whose positions fall into bucket b. H × buckets, or 1 × buckets for the sum over
-/// heads, whichever the table itself is. Referred to; overwritten unless `accumulate` is given. Sums are
-/// taken in double over blocks of keys and queries, for each sequence and head on its own, and added up in
-/// order: bits are equal for any number of threads. Memory: sequences · H · buckets numbers of 8 bytes.
+/// Writes the derivative by the table of the call's t5_bias() (one inside when() is not found): element (h,
+/// b) gets the sum of the gradients of all scores of head h whose positions fall into bucket b. H × buckets,
+/// or 1 × buckets for the sum over heads, whichever the table itself is. Referred to; overwritten unless
+/// `accumulate` is given. Float and double are added up in double over blocks of keys and queries, for each
+/// sequence and head on its own, and then in order: bits are equal for any number of threads. Memory:
+/// sequences · H · buckets numbers of 8 bytes.
 template <class DB>
 auto t5_bias_gradient(DB&& dtable) {
   detail::check_writable<DB>();
