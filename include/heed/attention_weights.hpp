@@ -17,6 +17,7 @@
 #include <heed/core/scalars.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
+#include <heed/core/stored.hpp>
 #include <heed/reference/attention.hpp>
 
 namespace heed::inline HEED_ABI {
