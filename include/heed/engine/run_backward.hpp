@@ -4,6 +4,7 @@
 #ifndef HEED_ENGINE_RUN_BACKWARD_HPP
 #define HEED_ENGINE_RUN_BACKWARD_HPP
 
+#include <heed/core/spec.hpp>
 #include <heed/engine/run_forward.hpp>
 
 namespace heed::inline HEED_ABI::detail {
