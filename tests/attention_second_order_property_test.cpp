@@ -115,13 +115,12 @@ TEST(AttentionSecondOrder, NothingComesFromWhereNobodySees) {
   for (Index i = 4; i < n; i += 9)
     for (const int which : {0, 3, 6}) x[which].row(i).setConstant(nan);
   const auto poisoned = run(x);
-  EXPECT_EQ(poisoned.first.out_tangent, clean.first.out_tangent);
-  EXPECT_EQ(poisoned.first.lse_tangent, clean.first.lse_tangent);
-  EXPECT_EQ(poisoned.second.dout, clean.second.dout);
-  EXPECT_EQ(poisoned.second.q.isZero(0), clean.second.q.isZero(0));
   const auto near = [](const Matrix<double>& a, const Matrix<double>& b) {
     return a.allFinite() && (a - b).cwiseAbs().maxCoeff() < 1e-12;
   };
+  EXPECT_TRUE(near(poisoned.first.out_tangent, clean.first.out_tangent));
+  EXPECT_TRUE(near(poisoned.first.lse_tangent, clean.first.lse_tangent));
+  EXPECT_TRUE(near(poisoned.second.dout, clean.second.dout));
   EXPECT_TRUE(near(poisoned.second.q, clean.second.q));
   EXPECT_TRUE(near(poisoned.second.k, clean.second.k));
   EXPECT_TRUE(near(poisoned.second.v, clean.second.v));
