@@ -40,9 +40,9 @@ constexpr void check_forward() {
   static_assert(!has_policy<Spec, into_tag> && !has_policy<Spec, accumulate_tag> &&
                     !has_policy<Spec, bias_gradient_tag> && !has_policy<Spec, lse_gradient_tag> &&
                     !has_policy<Spec, sink_gradient_tag> && !has_policy<Spec, parameter_gradient_tag> &&
-                    !has_policy<Spec, relative_bias_gradient_tag>,
+                    !has_policy<Spec, relative_bias_gradient_tag> && !has_policy<Spec, alpha_gradient_tag>,
                 "heed: into(), accumulate, bias_gradient(), sink_gradient(), parameter_gradient(), "
-                "t5_bias_gradient() and lse_gradient() belong to attention_backward");
+                "t5_bias_gradient(), alpha_gradient() and lse_gradient() belong to attention_backward");
 }
 
 template <class Q, class K, class V, class Spec>
@@ -77,7 +77,10 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
                              operand_of<Scalar>(out),
                              {}};
     if constexpr (saves) p.lse = operand_of<Scalar>(spec.save()->target->lse);
-    run_forward(p, spec, workspace);
+    if constexpr (Spec::selects_rows)
+      run_rows(p, spec, workspace);
+    else
+      run_forward(p, spec, workspace);
   } else {
     (void)workspace;
     Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* lse = nullptr;

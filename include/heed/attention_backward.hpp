@@ -106,8 +106,12 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
       p.heads_together = bias.heads_share(shape);
       p.all_together = bias.sequences_share(shape);
     }
-    run_backward(p, spec, workspace_of(spec));
-    if constexpr (has_policy<Spec, sink_gradient_tag>) add_sink_gradients(p, spec);
+    if constexpr (Spec::selects_rows) {
+      run_rows_backward(p, spec, workspace_of(spec));
+    } else {
+      run_backward(p, spec, workspace_of(spec));
+      if constexpr (has_policy<Spec, sink_gradient_tag>) add_sink_gradients(p, spec);
+    }
   } else {
     (void)saved;
     (void)out_expression;
@@ -205,6 +209,8 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   constexpr bool given = has_policy<Bundle, into_tag>;
   static_assert(given || !has_policy<Bundle, accumulate_tag>, "heed: accumulate needs into(dq, dk, dv)");
   static_assert(!has_policy<Bundle, save_tag>, "heed: save() belongs to the forward pass");
+  static_assert(!(Bundle::selects_rows && has_policy<Bundle, lse_gradient_tag>),
+                "heed: lse_gradient() is for softmax: other selections have no log-sum-exp that a loss uses");
   static_assert(!has_policy<Bundle, bias_tangent_tag>,
                 "heed: bias_tangent() belongs to attention_jvp and attention_double_backward");
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
@@ -243,6 +249,13 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
         for (Index h = 0; h < shape.heads; ++h)
           for (Index b = 0; b < bundle.template find<relative_bias_tag>()->buckets(); ++b)
             gradient(h, b) = {};
+    }
+    if constexpr (has_policy<Bundle, alpha_gradient_tag>) {
+      static_assert(Bundle::selects_rows && on_engine<Scalar>,
+                    "heed: alpha_gradient() without an entmax(alpha), or for a scalar without an engine");
+      const auto& gradient = *bundle.template find<alpha_gradient_tag>();
+      if (!adds)
+        for (Index h = 0; h < shape.heads; ++h) gradient(h) = {};
     }
     if constexpr (has_policy<Bundle, sink_gradient_tag>) {
       static_assert(has_policy<Bundle, sink_tag>, "heed: sink_gradient() without a sink()");

@@ -135,6 +135,9 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_types<Q, K, V, Bundle>();
   static_assert(
+      !Bundle::selects_rows,
+      "heed: attention_double_backward differentiates softmax; other selections have a backward pass only");
+  static_assert(
       std::is_same_v<Scalar, typename Q::Scalar> && std::is_same_v<Scalar, typename DO::Scalar> &&
           std::is_same_v<Scalar, typename O::Scalar> && std::is_same_v<Scalar, typename UQ::Scalar> &&
           std::is_same_v<Scalar, typename UK::Scalar> && std::is_same_v<Scalar, typename UV::Scalar>,

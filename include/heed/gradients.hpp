@@ -146,6 +146,35 @@ auto sink_gradient(DS&& ds) {
   return policy;
 }
 
+/// The policy made by alpha_gradient().
+template <class Scalar>
+struct AlphaGradient : alpha_gradient_tag {
+  detail::Target<Scalar> target;
+
+  void check(const Shape& shape) const {
+    const Index count = target.rows * target.columns;
+    if ((target.rows != 1 && target.columns != 1) || (count != 1 && count != shape.heads))
+      detail::fail("alpha_gradient is ", target.rows, " x ", target.columns, ", it must be a vector of ",
+                   shape.heads, ", one for each head, or of 1");
+  }
+  Scalar& operator()(Index head) const {
+    const Index n = target.rows * target.columns == 1 ? 0 : head;
+    return *(target.columns == 1 ? target.at.at(n, 0) : target.at.at(0, n)).data;
+  }
+};
+
+/// Writes the derivative by the α of entmax(α) (1909.00015): a vector of as many as there are heads, or one
+/// number, the sum over heads. Referred to; overwritten unless `accumulate` is given. Sums are taken in
+/// double.
+template <class DA>
+auto alpha_gradient(DA&& da) {
+  detail::check_writable<DA>();
+  using Scalar = typename std::remove_cvref_t<DA>::Scalar;
+  AlphaGradient<Scalar> policy;
+  policy.target = detail::Target<Scalar>::of(da);
+  return policy;
+}
+
 /// The policy made by parameter_gradient().
 template <class Scalar>
 struct ParameterGradient : parameter_gradient_tag {

@@ -47,8 +47,13 @@
 #include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>
 #include <heed/select/dropout.hpp>
+#include <heed/select/entmax.hpp>
+#include <heed/select/gumbel.hpp>
+#include <heed/select/sample.hpp>
 #include <heed/select/sink.hpp>
 #include <heed/select/softmax.hpp>
+#include <heed/select/sparsemax.hpp>
+#include <heed/select/top_k.hpp>
 #include <heed/tangents.hpp>
 
 #endif

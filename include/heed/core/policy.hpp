@@ -31,6 +31,8 @@ struct layout_tag : policy_tag {};
 struct sequences_tag : policy_tag {};
 /// How a row of scores becomes weights.
 struct selection_tag : policy_tag {};
+/// One that needs a whole row of scores before it knows any weight.
+struct row_selection_tag : selection_tag {};
 /// A logit that takes weight and gives no value.
 struct sink_tag : policy_tag {};
 /// Weights that are left out at random.
@@ -47,6 +49,8 @@ struct accumulate_tag : output_tag {};
 struct sink_gradient_tag : output_tag {};
 /// The gradient of a score function's parameters.
 struct parameter_gradient_tag : output_tag {};
+/// The gradient of a selection's sharpness.
+struct alpha_gradient_tag : output_tag {};
 /// The gradient of an additive bias.
 struct bias_gradient_tag : output_tag {};
 /// The gradient of the table of a bias looked up by relative position.
@@ -90,6 +94,8 @@ inline constexpr int softcap = 1;
 inline constexpr int position = 2;
 inline constexpr int bias = 3;
 inline constexpr int functor = 4;
+inline constexpr int noise = 5;        // of a random selection
+inline constexpr int temperature = 6;  // of a selection
 }  // namespace stage
 
 }  // namespace heed::inline HEED_ABI

@@ -112,6 +112,7 @@ class Spec : public spec_tag {
   static_assert(detail::count_of<sink_gradient_tag, P...> <= 1, "heed: two sink_gradient() in one spec");
   static_assert(detail::count_of<parameter_gradient_tag, P...> <= 1,
                 "heed: two parameter_gradient() in one spec");
+  static_assert(detail::count_of<alpha_gradient_tag, P...> <= 1, "heed: two alpha_gradient() in one spec");
   static_assert(detail::count_of<relative_bias_tag, P...> <= 1, "heed: two t5_bias() in one spec");
   static_assert(detail::count_of<relative_bias_gradient_tag, P...> <= 1,
                 "heed: two t5_bias_gradient() in one spec");
@@ -172,6 +173,11 @@ class Spec : public spec_tag {
     else
       return T(-std::numeric_limits<double>::infinity());
   }
+
+  /// Does the selection need whole rows of scores?
+  static constexpr bool selects_rows = detail::count_of<row_selection_tag, P...> == 1;
+  /// How a row of one sequence and head becomes weights; for row selections.
+  auto bind_selection(const Place& place) const { return find<row_selection_tag>()->bind_selection(place); }
 
   /// Asks every policy with a number of its own whether it still makes sense in T, the accumulator of the
   /// pass.

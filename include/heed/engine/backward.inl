@@ -208,17 +208,72 @@ template <class T>
 struct BackwardScratch {
   Index k, v, dk, dv, tiles;  // numbers
 
-  explicit BackwardScratch(const BackwardProblem<T>& p) {
+  explicit BackwardScratch(const BackwardProblem<T>& p)
+      : BackwardScratch(
+            p, backward_group(p) * GradientTile<T>::size(p.shape.d, p.shape.d_v) + GradientBlocks<T>::size) {}
+  BackwardScratch(const BackwardProblem<T>& p, Index tile_numbers) : tiles(tile_numbers) {
     const Shape& s = p.shape;
     const Index keys = p.pieces == 1 ? s.longest : s.longest / p.pieces + 1;
     k = p.k.column == 1 && !lie_apart(p.k, s.d) ? 0 : keys * s.d;
     v = p.v.column == 1 && !lie_apart(p.v, s.d_v) ? 0 : keys * s.d_v;
     dk = adds_in_place(p.dk, s.d) ? 0 : keys * whole_packs<T>(s.d);
     dv = adds_in_place(p.dv, s.d_v) ? 0 : keys * whole_packs<T>(s.d_v);
-    tiles = backward_group(p) * GradientTile<T>::size(s.d, s.d_v) + GradientBlocks<T>::size;
   }
   Index bytes() const { return (k + v + dk + dv + tiles) * static_cast<Index>(sizeof(T)); }
 };
+
+/// The keys, values and gradients of one key head as rows side by side: the caller's, or copies in `memory`.
+/// Gradients begin at zero unless they are added to the caller's in place.
+template <class T>
+HEED_NOINLINE GradientKeys<T> open_keys(const BackwardProblem<T>& p, const BackwardScratch<T>& room,
+                                        const Place& place, Index key_head, T* memory) {
+  const Index d = p.shape.d, d_v = p.shape.d_v;
+  const Operand<const T> k = p.k.at(place.key_begin, key_head * d),
+                         v = p.v.at(place.key_begin, key_head * d_v);
+  const Operand<T> dk = p.dk.at(place.key_begin, key_head * d), dv = p.dv.at(place.key_begin, key_head * d_v);
+  GradientKeys<T> keys{{k.data, k.row, 1, v.data, v.row, 1, place.keys}, dk.data, dk.row, dv.data, dv.row};
+  if (room.k > 0) {
+    gather_rows(k.data, k.row, k.column, place.keys, d, memory, d);
+    keys.in.k = memory;
+    keys.in.k_row = d;
+    memory += room.k;
+  }
+  if (room.v > 0) {
+    gather_rows(v.data, v.row, v.column, place.keys, d_v, memory, d_v);
+    keys.in.v = memory;
+    keys.in.v_row = d_v;
+    memory += room.v;
+  }
+  if (room.dk > 0) {
+    keys.dk = memory;
+    keys.dk_row = whole_packs<T>(d);
+    memory += room.dk;
+  }
+  if (room.dv > 0) {
+    keys.dv = memory;
+    keys.dv_row = whole_packs<T>(d_v);
+  }
+  if (room.dk > 0 || !p.accumulate)
+    clear_rows(keys.dk, keys.dk_row, place.keys, room.dk > 0 ? keys.dk_row : d);
+  if (room.dv > 0 || !p.accumulate)
+    clear_rows(keys.dv, keys.dv_row, place.keys, room.dv > 0 ? keys.dv_row : d_v);
+  return keys;
+}
+
+/// Gradients that were added up in scratch go where they belong.
+template <class T>
+HEED_NOINLINE void close_keys(const BackwardProblem<T>& p, const BackwardScratch<T>& room, const Place& place,
+                              Index key_head, const GradientKeys<T>& keys) {
+  const auto put = [&](const T* from, Index row, const Operand<T>& all, Index columns) {
+    const Operand<T> to = all.at(place.key_begin, key_head * columns);
+    if (p.accumulate)
+      put_rows<true>(from, row, to, place.keys, columns);
+    else
+      put_rows<false>(from, row, to, place.keys, columns);
+  };
+  if (room.dk > 0) put(keys.dk, keys.dk_row, p.dk, p.shape.d);
+  if (room.dv > 0) put(keys.dv, keys.dv_row, p.dv, p.shape.d_v);
+}
 
 /// All query heads of one key head against one piece of its keys.
 template <class T, class Spec>
@@ -236,39 +291,7 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
   const BackwardScratch<T> room(p);
   const Index tile_size = GradientTile<T>::size(d, d_v), tiles = backward_group(p);
   const GradientBlocks<T> blocks(scratch + tiles * tile_size);
-  T* memory = scratch + room.tiles;
-
-  const Operand<const T> k = p.k.at(keys_place.key_begin, key_head * d),
-                         v = p.v.at(keys_place.key_begin, key_head * d_v);
-  const Operand<T> dk = p.dk.at(keys_place.key_begin, key_head * d),
-                   dv = p.dv.at(keys_place.key_begin, key_head * d_v);
-  GradientKeys<T> keys{
-      {k.data, k.row, 1, v.data, v.row, 1, keys_place.keys}, dk.data, dk.row, dv.data, dv.row};
-  if (room.k > 0) {
-    gather_rows(k.data, k.row, k.column, keys_place.keys, d, memory, d);
-    keys.in.k = memory;
-    keys.in.k_row = d;
-    memory += room.k;
-  }
-  if (room.v > 0) {
-    gather_rows(v.data, v.row, v.column, keys_place.keys, d_v, memory, d_v);
-    keys.in.v = memory;
-    keys.in.v_row = d_v;
-    memory += room.v;
-  }
-  if (room.dk > 0) {
-    keys.dk = memory;
-    keys.dk_row = whole_packs<T>(d);
-    memory += room.dk;
-  }
-  if (room.dv > 0) {
-    keys.dv = memory;
-    keys.dv_row = whole_packs<T>(d_v);
-  }
-  if (room.dk > 0 || !p.accumulate)
-    clear_rows(keys.dk, keys.dk_row, keys_place.keys, room.dk > 0 ? keys.dk_row : d);
-  if (room.dv > 0 || !p.accumulate)
-    clear_rows(keys.dv, keys.dv_row, keys_place.keys, room.dv > 0 ? keys.dv_row : d_v);
+  const GradientKeys<T> keys = open_keys(p, room, keys_place, key_head, scratch + room.tiles);
 
   for (Index head = key_head * group; head < (key_head + 1) * group; ++head) {
     const Place place = shape.place(sequence, head);
@@ -310,14 +333,7 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
       if (count < tiles) break;
     }
   }
-  const auto put = [&](const T* from, Index row, const Operand<T>& to, Index columns) {
-    if (p.accumulate)
-      put_rows<true>(from, row, to, keys_place.keys, columns);
-    else
-      put_rows<false>(from, row, to, keys_place.keys, columns);
-  };
-  if (room.dk > 0) put(keys.dk, keys.dk_row, dk, d);
-  if (room.dv > 0) put(keys.dv, keys.dv_row, dv, d_v);
+  close_keys(p, room, keys_place, key_head, keys);
 }
 
 /// Task t: one piece of one key head of one sequence, or as many key heads as share a bias's gradient.

@@ -4,12 +4,13 @@
 
 /// Final scores in base 2 of one pack, in place of the scaled ones, and the derivatives of the terms; 0 where
 /// a pair is invisible. Arrays are [key][lanes], at the pack's lane.
-template <class T, class Rules>
+template <bool in_base_2 = true, class T, class Rules>
 HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memory, T* scores, T* through,
                                                       T* after, Index keys, Position i, Position j,
                                                       int queries, bool full) {
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
+  constexpr T unit = in_base_2 ? log2_e<T> : T(1);
   const Rules rules = rules_in_memory;
   for (Index t = 0; t < keys; ++t, ++j) {
     const Index at = t * tile_lanes<T>;
@@ -27,7 +28,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memo
       const dual<T> a = rules.score_through_bias(dual<T>(in[l], T(1)), i + l, j);
       const dual<T> b = rules.score_after_bias(dual<T>(a.value, T(1)), i + l, j);
       const bool lives = b.value != hidden;
-      out[l] = b.value * log2_e<T>;
+      out[l] = b.value * unit;
       first[l] = lives ? a.tangent[0] : T(0);
       second[l] = lives ? b.tangent[0] : T(0);
     };

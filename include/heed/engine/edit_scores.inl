@@ -7,12 +7,14 @@
 // that a functor reads can alias them.
 
 /// Edits rows [0, keys) of one pack: scores[t * lanes + l] belongs to query i + l and key j + t. `queries`
-/// lanes hold a query; `full` says that all of them see every key.
-template <class T, class Rules>
+/// lanes hold a query; `full` says that all of them see every key. Terms make scores in natural units; these
+/// leave in base 2, or as they are.
+template <bool in_base_2 = true, class T, class Rules>
 HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* scores, Index keys, Position i,
                                           Position j, int queries, bool full) {
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
+  constexpr T unit = in_base_2 ? log2_e<T> : T(1);
   const Rules rules = rules_in_memory;
   for (Index t = 0; t < keys; ++t, ++j) {
     T* row = scores + t * tile_lanes<T>;
@@ -20,7 +22,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
     for (int l = 0; l < width; ++l) in[l] = row[l];
     if (full && queries == width) {
       if constexpr (Rules::has_terms)
-        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * log2_e<T>;
+        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * unit;
       else
         for (int l = 0; l < width; ++l) out[l] = in[l];
     } else if constexpr (!Rules::has_terms) {
@@ -40,11 +42,11 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
       }
       for (int l = 0; l < width; ++l) all &= seen[l];
       if (all != 0) {
-        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * log2_e<T>;
+        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * unit;
       } else {
         for (int l = 0; l < width; ++l) {
           out[l] = hidden;
-          if (seen[l] != 0) out[l] = rules.score(in[l], i + l, j) * log2_e<T>;
+          if (seen[l] != 0) out[l] = rules.score(in[l], i + l, j) * unit;
         }
       }
     }

@@ -19,6 +19,7 @@
 #include <heed/dual.hpp>
 #include <heed/engine/problem.hpp>
 #include <heed/random.hpp>
+#include <heed/select/row_selection.hpp>
 
 #if HEED_WITH_AVX512 || HEED_WITH_AVX2
 #include <immintrin.h>

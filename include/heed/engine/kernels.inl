@@ -21,6 +21,10 @@
 #include <heed/engine/backward_tile.inl>
 #include <heed/engine/edit_gradients.inl>
 #include <heed/engine/backward.inl>
+#include <heed/engine/score_rows.inl>
+#include <heed/engine/select_rows.inl>
+#include <heed/engine/rows_forward.inl>
+#include <heed/engine/rows_backward.inl>
 #include <heed/engine/tangents.inl>
 #include <heed/engine/second_order.inl>
 // clang-format on

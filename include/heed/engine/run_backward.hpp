@@ -47,6 +47,57 @@ void run_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace)
       static_cast<std::size_t>(places * (n + buckets)) * sizeof(double) + p.part_bytes(), clear, add);
 }
 
+/// With a selection that needs whole rows.
+template <class T, class Spec>
+void run_rows_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
+  using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
+  constexpr Index parameters = has_policy<Spec, parameter_gradient_tag> ? Rules::parameters : 0;
+  constexpr Index sinks = has_policy<Spec, sink_gradient_tag> ? 1 : 0;
+  constexpr Index alphas = has_policy<Spec, alpha_gradient_tag> ? 1 : 0;
+  Index buckets = 0;
+  if constexpr (has_policy<Spec, relative_bias_gradient_tag>)
+    buckets = spec.template find<relative_bias_tag>()->buckets();
+  const Index places = p.shape.sequences * p.shape.heads;
+  const Index count = places * (parameters + buckets + sinks + alphas);
+  const auto clear = [&](std::byte* memory) {
+    double* sums = reinterpret_cast<double*>(memory);
+    for (Index t = 0; t < count; ++t) sums[t] = 0;
+    if constexpr (parameters > 0) p.parameter_sums = sums;
+    sums += places * parameters;
+    if (buckets > 0) p.bucket_sums = sums;
+    sums += places * buckets;
+    if constexpr (sinks > 0) p.sink_sums = sums;
+    sums += places * sinks;
+    if constexpr (alphas > 0) p.alpha_sums = sums;
+  };
+  const auto add_sums = [&](const auto& gradient, const double* sums, Index n) {
+    for (Index place = 0; place < places; ++place)
+      for (Index k = 0; k < n; ++k) {
+        auto& x = [&]() -> auto& {
+          if constexpr (requires { gradient(place, k); })
+            return gradient(place % p.shape.heads, k);
+          else
+            return gradient(place % p.shape.heads);
+        }
+        ();
+        x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) + sums[place * n + k]);
+      }
+  };
+  const auto add = [&](std::byte*) {
+    if constexpr (parameters > 0)
+      add_sums(*spec.template find<parameter_gradient_tag>(), p.parameter_sums, parameters);
+    if constexpr (has_policy<Spec, relative_bias_gradient_tag>)
+      add_sums(*spec.template find<relative_bias_gradient_tag>(), p.bucket_sums, buckets);
+    if constexpr (sinks > 0) add_sums(*spec.template find<sink_gradient_tag>(), p.sink_sums, 1);
+    if constexpr (alphas > 0) add_sums(*spec.template find<alpha_gradient_tag>(), p.alpha_sums, 1);
+  };
+  run_workers<T>(
+      HEED_DISPATCH(backward_tasks(p)), 2.5 * multiply_adds(p.shape),
+      HEED_DISPATCH(rows_backward_bytes(p, spec)), spec, workspace,
+      [&](Index t, T* scratch) { HEED_DISPATCH(rows_backward_task(p, spec, t, scratch)); },
+      static_cast<std::size_t>(count) * sizeof(double), clear, add);
+}
+
 /// Ten products a pair.
 template <class T, class Spec>
 void run_second(const SecondProblem<T>& p, const Spec& spec, Workspace* workspace) {

@@ -85,6 +85,14 @@ void run_workers(Index tasks, double work, std::size_t bytes, const Spec& spec, 
   run_workers<T>(tasks, work, bytes, spec, workspace, task, 0, nothing, nothing);
 }
 
+/// With a selection that needs whole rows.
+template <class T, class Spec>
+void run_rows(const ForwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
+  if (p.shape.queries == 0 || (p.shape.d_v == 0 && p.lse.data == nullptr)) return;
+  run_workers<T>(HEED_DISPATCH(rows_tasks(p)), multiply_adds(p.shape), HEED_DISPATCH(rows_bytes(p)), spec,
+                 workspace, [&](Index t, T* scratch) { HEED_DISPATCH(rows_task(p, spec, t, scratch)); });
+}
+
 }  // namespace heed::inline HEED_ABI::detail
 
 #endif

@@ -10,10 +10,10 @@ struct TileRows {
 /// The rows of tile `index` of a sequence: packs are dealt out evenly, so that 13 packs make tiles of 4 3 3
 /// 3, not 4 4 4 1.
 template <class T>
-TileRows tile_of_sequence(Index queries, Index index) {
+TileRows tile_of_sequence(Index queries, Index index, Index most_packs = tile_packs) {
   constexpr Index width = Pack<T>::width;
   const Index packs = (queries + width - 1) / width;
-  const Index tiles = (packs + tile_packs - 1) / tile_packs;
+  const Index tiles = (packs + most_packs - 1) / most_packs;
   if (index >= tiles) return {};
   const Index first = packs * index / tiles, last = packs * (index + 1) / tiles;
   return {first * width, last * width < queries ? last * width : queries, static_cast<int>(last - first)};

@@ -86,6 +86,24 @@ HEED_INLINE bool any_greater(Pack<T> a, Pack<T> b) {
   return any;
 }
 template <class T>
+HEED_INLINE Pack<T> where_greater(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
+  HEED_LANEWISE(a.raw[l] > b.raw[l] ? x.raw[l] : y.raw[l]);
+}
+template <class T>
+HEED_INLINE Pack<T> where_equal(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
+  HEED_LANEWISE(a.raw[l] == b.raw[l] ? x.raw[l] : y.raw[l]);
+}
+template <class T>
+HEED_INLINE Pack<T> operator/(Pack<T> a, Pack<T> b) {
+  HEED_LANEWISE(a.raw[l] / b.raw[l]);
+}
+template <class T>
+HEED_INLINE unsigned nonzero_lanes(Pack<T> a) {
+  unsigned bits = 0;
+  for (int l = 0; l < Pack<T>::width; ++l) bits |= a.raw[l] == T(0) ? 0u : 1u << l;
+  return bits;
+}
+template <class T>
 HEED_INLINE Pack<T> interleave_low(Pack<T> a, Pack<T> b) {
   HEED_LANEWISE(l % 2 == 0 ? a.raw[l / 2] : b.raw[l / 2]);
 }
@@ -211,6 +229,59 @@ HEED_INLINE bool any_greater(Pack<T> a, Pack<T> b) {
   decltype(greater[0] + 0) any = 0;
   for (int l = 0; l < Pack<T>::width; ++l) any |= greater[l];
   return any != 0;
+#endif
+}
+
+/// a > b ? x : y in each lane; y where a or b is NaN.
+template <class T>
+HEED_INLINE Pack<T> where_greater(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
+#if HEED_LANES == HEED_LANES_AVX512
+  if constexpr (sizeof(T) == 4)
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.raw, b.raw, _CMP_GT_OQ), y.raw, x.raw)};
+  else
+    return {_mm512_mask_blend_pd(_mm512_cmp_pd_mask(a.raw, b.raw, _CMP_GT_OQ), y.raw, x.raw)};
+#else
+  return {a.raw > b.raw ? x.raw : y.raw};
+#endif
+}
+
+/// a == b ? x : y in each lane; y where a or b is NaN.
+template <class T>
+HEED_INLINE Pack<T> where_equal(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
+#if HEED_LANES == HEED_LANES_AVX512
+  if constexpr (sizeof(T) == 4)
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.raw, b.raw, _CMP_EQ_OQ), y.raw, x.raw)};
+  else
+    return {_mm512_mask_blend_pd(_mm512_cmp_pd_mask(a.raw, b.raw, _CMP_EQ_OQ), y.raw, x.raw)};
+#else
+  return {a.raw == b.raw ? x.raw : y.raw};
+#endif
+}
+
+template <class T>
+HEED_INLINE Pack<T> operator/(Pack<T> a, Pack<T> b) {
+  return {a.raw / b.raw};
+}
+
+/// Bit l: lane l is not 0 (it may be NaN).
+template <class T>
+HEED_INLINE unsigned nonzero_lanes(Pack<T> a) {
+#if HEED_LANES == HEED_LANES_AVX512
+  if constexpr (sizeof(T) == 4)
+    return _mm512_cmp_ps_mask(a.raw, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+  else
+    return _mm512_cmp_pd_mask(a.raw, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+#elif HEED_LANES == HEED_LANES_AVX2
+  if constexpr (sizeof(T) == 4)
+    return static_cast<unsigned>(
+        _mm256_movemask_ps(_mm256_cmp_ps(a.raw, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+  else
+    return static_cast<unsigned>(
+        _mm256_movemask_pd(_mm256_cmp_pd(a.raw, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
+#else
+  unsigned bits = 0;
+  for (int l = 0; l < Pack<T>::width; ++l) bits |= (a.raw[l] == T(0) ? 0u : 1u) << l;
+  return bits;
 #endif
 }
 

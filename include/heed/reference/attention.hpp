@@ -8,7 +8,8 @@
 ///
 ///     s_ij = scale · Σ_c q_ic k_jc             how well key j fits query i           (score, N x M)
 ///     s_ij <- terms(s_ij, i, j)                softcap, positions, biases, functors
-///     p_ij = exp(s_ij) / Σ_j exp(s_ij)         over the keys that i may see          (selection, N x M)
+///     p_ij = exp(s_ij) / Σ_j exp(s_ij)         over the keys that i may see          (selection, N x M),
+///                                              or another selection (selections.hpp)
 ///     p_ij <- 0 or p_ij / (1 - p)              with dropout
 ///     o_ic = Σ_j p_ij v_jc                                                           (mix, N x d_v)
 ///
@@ -26,21 +27,9 @@
 #include <heed/core/key_range.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
+#include <heed/reference/selections.hpp>
 
 namespace heed::inline HEED_ABI::detail {
-
-/// A key that a query sees, and its weight.
-template <class Wide>
-struct Weight {
-  Position key;
-  Wide value;
-};
-
-/// For scalars without a numeric_limits of their own.
-template <class Wide>
-Wide minus_infinity() {
-  return Wide(-std::numeric_limits<double>::infinity());
-}
 
 /// The scores of one query: row `row` of q against the keys of its sequence that it sees, in order. A key
 /// that the masks or a score of -inf hide is left out, and neither read nor asked about further.
@@ -64,29 +53,6 @@ void score_row(const Rules& rules, const Shape& shape, const Place& place, Wide 
   }
 }
 
-/// Turns scores into weights that sum to 1, the sink's included; returns log Σ exp(s). A row without keys
-/// stays empty, and its log-sum-exp is the sink, or -inf.
-template <class Wide>
-Wide softmax_row(std::vector<Weight<Wide>>& row, const Wide& sink = minus_infinity<Wide>()) {
-  using std::exp;
-  using std::log;
-  if (row.empty()) return sink;
-  const bool sinks = !(sink == minus_infinity<Wide>());
-  // exp(s - max) cannot overflow; the maximum cancels in the quotient.
-  Wide max = sinks ? sink : row[0].value;
-  for (const Weight<Wide>& w : row) {
-    if (w.value > max) max = w.value;
-  }
-  Wide sum(0);
-  if (sinks) sum = Wide(exp(Wide(sink - max)));
-  for (Weight<Wide>& w : row) {
-    w.value = Wide(exp(Wide(w.value - max)));
-    sum += w.value;
-  }
-  for (Weight<Wide>& w : row) w.value = Wide(w.value / sum);
-  return Wide(max + Wide(log(sum)));
-}
-
 /// out = attention(q, k, v) for a whole problem, and the log-sum-exp (rows of q x query heads) unless lse is
 /// null. Everything is computed in Wide: any scalar with + - * /, comparisons, and exp and log found through
 /// its namespace. (Wide(a * b) rather than a * b, because operators of such scalars may return expressions
@@ -107,7 +73,7 @@ void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K
 
       for (Index i = 0; i < place.queries; ++i) {
         score_row(rules, shape, place, scale, i, q, k, row);
-        const Wide log_sum_exp = softmax_row(row, spec.template sink<Wide>(head));
+        const Wide log_sum_exp = select_row(spec, place, i, row).summary;
 
         for (Wide& x : mixed) x = Wide(0);
         if constexpr (rules.drops)

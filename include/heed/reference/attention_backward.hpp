@@ -75,12 +75,12 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
         for (Index i = 0; i < place.queries; ++i) {
           const Index token = place.query_begin + i;
           score_row(rules, shape, place, scale, i, q, k, row);
-          const Wide sink = spec.template sink<Wide>(head);
-          const Wide log_sum_exp = softmax_row(row, sink);
+          const SelectedRow<Wide> selected = select_row(spec, place, i, row);
 
-          // dP = dO Vᵀ, and D = Σ_j P dP = dO · O
+          // dP = dO Vᵀ, and D, the mean of dP with the slopes as weights; softmax's slopes are P, and D = dO
+          // · O
           dp.assign(row.size(), Wide(0));
-          Wide mean(0);
+          Wide mean(0), slope_sum = selected.sink_slope;
           for (std::size_t n = 0; n < row.size(); ++n) {
             const Index key = place.key_begin + row[n].key;
             for (Index c = 0; c < d_v; ++c)
@@ -88,14 +88,13 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
                             static_cast<Wide>(v(key, key_head * d_v + c)));
             if constexpr (rules.drops)
               dp[n] = Wide(dp[n] * rules.dropped.template factor<Wide>(static_cast<Position>(i), row[n].key));
-            mean += Wide(row[n].value * dp[n]);
+            mean += Wide(selected.slopes[n] * dp[n]);
+            slope_sum += selected.slopes[n];
           }
+          if (Spec::selects_rows && slope_sum > Wide(0)) mean = Wide(mean / slope_sum);
           if (dlse != nullptr) mean -= static_cast<Wide>((*dlse)(token, head));
           // The sink is one more key, with a value of zeros.
-          if (!(sink == minus_infinity<Wide>())) {
-            using std::exp;
-            add_sink(head, Wide(-Wide(Wide(exp(Wide(sink - log_sum_exp))) * mean)));
-          }
+          if (selected.sink_slope > Wide(0)) add_sink(head, Wide(-Wide(selected.sink_slope * mean)));
 
           for (std::size_t n = 0; n < row.size(); ++n) {
             const Position j = row[n].key;
@@ -105,7 +104,7 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
               kept = Wide(kept * rules.dropped.template factor<Wide>(static_cast<Position>(i), j));
             for (Index c = 0; c < d_v; ++c)
               dv_sums(j, c) += Wide(kept * static_cast<Wide>(dout(token, head * d_v + c)));
-            Wide ds = Wide(row[n].value * Wide(dp[n] - mean));
+            Wide ds = Wide(selected.slopes[n] * Wide(dp[n] - mean));
             if constexpr (Spec::has_terms) {
               // Back through the terms, by running them on dual numbers.
               Wide dot(0);

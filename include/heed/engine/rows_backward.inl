@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: MIT
+// The backward pass with a selection that needs whole rows. For each tile of queries scores and weights are
+// computed again, then
+//
+//     dP = dO Vᵀ        dS = slope ∘ (dP - Σ slope dP / Σ slope)        dV = Pᵀ dO    dQ = dS K    dK = dSᵀ Q
+//
+// pair by pair where few pairs have weight, else as products of whole blocks.
+
+/// The arrays of one tile, [row][query lane].
+template <class T>
+struct RowGradients {
+  RowBlock<T> block;
+  T* slopes;
+  T* ds;
+  RowSlopes<T> terms;
+
+  static constexpr Index most_arrays = 7;
+  template <class Rules>
+  static constexpr Index arrays() {
+    return Rules::has_terms ? (Rules::parameters > 0 ? 7 : 6) : 4;
+  }
+  template <class Rules>
+  static RowGradients in(T* memory, Index longest) {
+    RowGradients g{RowBlock<T>(memory, longest, arrays<Rules>()), nullptr, nullptr, {}};
+    g.block.weights = g.block.array(1);
+    g.slopes = g.block.array(2);
+    g.ds = g.block.array(3);
+    if constexpr (Rules::has_terms) {
+      g.terms.through = g.block.array(4);
+      g.terms.after = g.block.array(5);
+      if constexpr (Rules::parameters > 0) g.terms.scaled = g.block.array(6);
+    }
+    return g;
+  }
+};
+
+/// The lanes of a row in which something is to be done.
+template <class T>
+HEED_INLINE unsigned lanes_of(const RowGradients<T>& g, Index at) {
+  return nonzero_lanes(load(g.block.weights + at)) | nonzero_lanes(load(g.slopes + at));
+}
+
+/// dP of the pairs that are kept, 0 beside them; with dropout, by the weight before it.
+template <class T, class Rules>
+HEED_NOINLINE void kept_weight_gradients(const RowGradients<T>& g, const GradientTile<T>& tile,
+                                         const TileRows& rows, const Rules& rules, const KeyBlock<T>& keys) {
+  const Index columns = whole_packs<T>(tile.d_v);
+  for (int pack = 0; pack < rows.packs; ++pack)
+    for (Index n = 0; n < g.block.kept_rows[pack]; ++n) {
+      const Index r = g.block.kept_of(pack)[n], at = r * tile_lanes<T> + pack * Pack<T>::width;
+      const Position key = g.block.keys[r];
+      store(g.ds + at, zero<T>());
+      if (key < 0) continue;
+      const T* value = keys.v + key * keys.v_row;
+      for (unsigned lanes = lanes_of(g, at); lanes != 0; lanes &= lanes - 1) {
+        const int l = __builtin_ctz(lanes);
+        const Index query = pack * Pack<T>::width + l;
+        T dp = dot(tile.out_rows + query * columns, Index(1), value, Index(1), tile.d_v);
+        if constexpr (Rules::drops)
+          dp *= rules.dropped.template factor<T>(static_cast<Position>(rows.begin + query), key);
+        g.ds[at + l] = dp;
+      }
+    }
+}
+
+/// Dropout on the weights that are kept.
+template <class T, class Rules>
+HEED_NOINLINE void drop_kept(const RowGradients<T>& g, const TileRows& rows, const Rules& rules) {
+  for (int pack = 0; pack < rows.packs; ++pack)
+    for (Index n = 0; n < g.block.kept_rows[pack]; ++n) {
+      const Index r = g.block.kept_of(pack)[n], at = r * tile_lanes<T> + pack * Pack<T>::width;
+      if (g.block.keys[r] < 0) continue;
+      for (unsigned lanes = nonzero_lanes(load(g.block.weights + at)); lanes != 0; lanes &= lanes - 1) {
+        const int l = __builtin_ctz(lanes);
+        const Index i = rows.begin + pack * Pack<T>::width + l;
+        g.block.weights[at + l] *=
+            rules.dropped.template factor<T>(static_cast<Position>(i), g.block.keys[r]);
+      }
+    }
+}
+
+/// ds = slope ∘ (dP - their mean) where something is kept.
+template <class T>
+HEED_NOINLINE void center_gradients(const RowGradients<T>& g, int packs) {
+  for (int pack = 0; pack < packs; ++pack) {
+    const Position* kept = g.block.kept_of(pack);
+    const Index count = g.block.kept_rows[pack];
+    const auto at = [&](Index n) { return kept[n] * Index(tile_lanes<T>) + pack * Pack<T>::width; };
+    LongSum<T> weighed, all;
+    for (Index n = 0; n < count; ++n) {
+      const Pack<T> slope = load(g.slopes + at(n));
+      weighed.add(slope * load(g.ds + at(n)));
+      all.add(slope);
+    }
+    const Pack<T> slopes = all.total(), one = broadcast(T(1));
+    const Pack<T> mean = weighed.total() / where_equal(slopes, zero<T>(), one, slopes);
+    for (Index n = 0; n < count; ++n) {
+      const Pack<T> slope = load(g.slopes + at(n));
+      const Pack<T> ds = slope * (load(g.ds + at(n)) - mean);
+      store(g.ds + at(n), where_equal(slope, zero<T>(), zero<T>(), ds));
+    }
+  }
+}
+
+/// Adds the derivative by alpha: Σ dP ((p - ŝ) / β² - (p log p - ŝ Σ p log p) / β), β = α - 1, ŝ the slopes
+/// over their sum (1909.00015). The weights are the undropped ones.
+template <class T>
+HEED_NOINLINE double alpha_gradient_of(const RowGradients<T>& g, const TileRows& rows, double alpha) {
+  const double beta = alpha - 1;
+  double total = 0;
+  for (int pack = 0; pack < rows.packs; ++pack) {
+    const Position* kept = g.block.kept_of(pack);
+    for (int l = 0; l < Pack<T>::width; ++l) {
+      if (rows.begin + pack * Pack<T>::width + l >= rows.end) break;
+      double entropy = 0, slopes = 0, difference = 0, logarithms = 0, weighed = 0;
+      for (Index n = 0; n < g.block.kept_rows[pack]; ++n) {
+        const Index at = kept[n] * tile_lanes<T> + pack * Pack<T>::width + l;
+        const double p = static_cast<double>(g.block.weights[at]), s = static_cast<double>(g.slopes[at]);
+        const double dp = static_cast<double>(g.ds[at]);
+        if (p == 0) continue;
+        const double p_log_p = p * std::log(p);
+        entropy += p_log_p;
+        slopes += s;
+        weighed += dp * s;
+        difference += dp * p;
+        logarithms += dp * p_log_p;
+      }
+      if (slopes == 0) continue;
+      weighed /= slopes;
+      total += (difference - weighed) / (beta * beta) - (logarithms - weighed * entropy) / beta;
+    }
+  }
+  return total;
+}
+
+/// dV += P dO, dK += dS Q and dQ += dS K, pair by pair.
+template <class T>
+HEED_NOINLINE void add_kept_gradients(const RowGradients<T>& g, const GradientTile<T>& tile,
+                                      const TileRows& rows, const GradientKeys<T>& keys, T* recent, T* done,
+                                      T* sums) {
+  const Index d = tile.d, d_v = tile.d_v, columns = whole_packs<T>(d), value_columns = whole_packs<T>(d_v);
+  for (int pack = 0; pack < rows.packs; ++pack) {
+    int count[Pack<T>::width] = {};
+    for (Index n = 0; n < g.block.kept_rows[pack]; ++n) {
+      const Index r = g.block.kept_of(pack)[n], at = r * tile_lanes<T> + pack * Pack<T>::width;
+      const Position key = g.block.keys[r];
+      if (key < 0) continue;
+      // Sums over the lanes first: one chain over all queries would round too much.
+      T* const dk = sums;
+      T* const dv = sums + columns;
+      for (Index c = 0; c < columns + value_columns; c += Pack<T>::width) store(sums + c, zero<T>());
+      const T* k = keys.in.k + key * keys.in.k_row;
+      for (unsigned lanes = lanes_of(g, at); lanes != 0; lanes &= lanes - 1) {
+        const int l = __builtin_ctz(lanes);
+        const Index query = pack * Pack<T>::width + l;
+        const T w = g.block.weights[at + l], ds = g.ds[at + l];
+        if (w != T(0)) add_scaled(w, tile.out_rows + query * value_columns, value_columns, dv);
+        if (ds == T(0)) continue;
+        add_scaled(ds, tile.query_rows + query * columns, columns, dk);
+        T* const dq = recent + query * columns;
+        add_scaled(ds, k, d, dq);
+        if (++count[l] == short_sum) {
+          count[l] = 0;
+          add_scaled(T(1), dq, columns, done + query * columns);
+          for (Index c = 0; c < columns; c += Pack<T>::width) store(dq + c, zero<T>());
+        }
+      }
+      add_scaled(T(1), dk, d, keys.dk + key * keys.dk_row);
+      add_scaled(T(1), dv, d_v, keys.dv + key * keys.dv_row);
+    }
+  }
+}
+
+/// Products of whole blocks instead: where most pairs have weight and everything is finite.
+template <class T>
+HEED_NOINLINE void add_all_gradients(const RowGradients<T>& g, const GradientTile<T>& tile,
+                                     const TileRows& rows, const GradientKeys<T>& keys) {
+  GradientBlocks<T> blocks(g.ds);
+  by_stretches(g.block, block_keys, [&](Index r, Index key, Index count) {
+    blocks.weights = g.block.weights + r * tile_lanes<T>;
+    blocks.ds = g.ds + r * tile_lanes<T>;
+    const auto add = [&](auto packs) {
+      add_gradients<packs>(tile, 0, rows.end - rows.begin, keys.from(key, count), blocks);
+    };
+    if (rows.packs == 1) add(std::integral_constant<int, 1>());
+    if (rows.packs == 2) add(std::integral_constant<int, 2>());
+    if constexpr (tile_packs >= 4) {
+      if (rows.packs == 3) add(std::integral_constant<int, 3>());
+      if (rows.packs == 4) add(std::integral_constant<int, 4>());
+    }
+  });
+}
+
+template <class T>
+HEED_NOINLINE void all_weight_gradients(const RowGradients<T>& g, const GradientTile<T>& tile,
+                                        const TileRows& rows, const KeyBlock<T>& keys) {
+  by_stretches(g.block, block_keys, [&](Index r, Index key, Index count) {
+    const auto multiply = [&](auto packs) {
+      product_rows<packs, false>(count, keys.v + key * keys.v_row, keys.v_row, Index(1), tile.gradient,
+                                 Index(tile_lanes<T>), tile.d_v, g.ds + r * tile_lanes<T>,
+                                 Index(tile_lanes<T>));
+    };
+    if (rows.packs == 1) multiply(std::integral_constant<int, 1>());
+    if (rows.packs == 2) multiply(std::integral_constant<int, 2>());
+    if constexpr (tile_packs >= 4) {
+      if (rows.packs == 3) multiply(std::integral_constant<int, 3>());
+      if (rows.packs == 4) multiply(std::integral_constant<int, 4>());
+    }
+  });
+  if (g.block.rows > 0 && g.block.keys[g.block.rows - 1] < 0)
+    std::memset(g.ds + (g.block.rows - 1) * tile_lanes<T>, 0, tile_lanes<T> * sizeof(T));
+}
+
+/// Numbers of scratch for one tile: its queries and gradients, the arrays of its rows, and sums.
+template <class T, class Rules>
+Index rows_gradient_numbers(const Shape& s) {
+  return GradientTile<T>::size(s.d, s.d_v) +
+         RowBlock<T>::size(s.longest, RowGradients<T>::template arrays<Rules>()) +
+         2 * whole_packs<T>(s.d) * tile_lanes<T> + whole_packs<T>(s.d) + whole_packs<T>(s.d_v);
+}
+
+/// One tile of queries against the keys of its head.
+template <class T, class Spec>
+HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& spec, const Place& place,
+                                      const TileRows& rows, const GradientKeys<T>& keys, T* scratch) {
+  constexpr int width = Pack<T>::width;
+  const auto rules = spec.template bind<T>(place);
+  using Rules = std::remove_cvref_t<decltype(rules)>;
+  const auto selection = spec.bind_selection(place);
+  using Selection = std::remove_cvref_t<decltype(selection)>;
+  const auto bias = bias_gradient_of(spec, place);
+  const auto buckets = bucket_gradient_of(p, spec, place);
+  constexpr bool wants_bias = !std::is_same_v<std::remove_cvref_t<decltype(bias)>, std::nullptr_t>;
+  constexpr bool wants_buckets = !std::is_same_v<std::remove_cvref_t<decltype(buckets)>, std::nullptr_t>;
+  const Index d = p.shape.d, d_v = p.shape.d_v, columns = whole_packs<T>(d);
+
+  const GradientTile<T> tile(scratch, d, d_v);
+  scratch += GradientTile<T>::size(d, d_v);
+  RowGradients<T> g = RowGradients<T>::template in<Rules>(scratch, p.shape.longest);
+  scratch += RowBlock<T>::size(p.shape.longest, RowGradients<T>::template arrays<Rules>());
+  T* const recent = scratch;
+  T* const done = recent + columns * tile_lanes<T>;
+  T* const sums = done + columns * tile_lanes<T>;
+  load_gradient_tile(tile, p, place, rows, p.scale);
+  const Operand<const T> k{keys.in.k, keys.in.k_row, 1}, v{keys.in.v, keys.in.v_row, 1};
+  score_rows(g.block, tile.query, d, rows, rules, k, place.keys, spec.template sink<T>(place.head), g.terms);
+
+  T summary[tile_lanes<T>];
+  for (int pack = 0; pack < rows.packs; ++pack)
+    select_rows(selection, g.block, pack, g.slopes, summary, rows.begin + pack * width);
+  if (selection.slopes != Slopes::kept) {
+    clear_rest(g.block, rows.packs, g.block.weights);
+    for (int pack = 0; pack < rows.packs; ++pack) {
+      const RowLanes<T> in{g.block.scores + pack * width, g.block.rows, nullptr,
+                           g.slopes + pack * width,       nullptr,      nullptr};
+      if (selection.slopes == Slopes::softmax) {
+        softmax_slopes(in);
+        for (Index r = 0; r < g.block.rows; ++r) g.block.kept_of(pack)[r] = static_cast<Position>(r);
+        g.block.kept_rows[pack] = g.block.pairs = g.block.rows;
+      } else {
+        for (Index r = 0; r < g.block.rows; ++r) in.put(g.slopes + pack * width, r, zero<T>());
+      }
+    }
+    if (selection.slopes == Slopes::softmax) g.block.pairs *= rows.packs * width;
+  }
+
+  const bool dense = *tile.finite && is_dense(g.block, rows, v, d_v) && [&] {
+    bool finite = true;
+    by_stretches(g.block, g.block.rows, [&](Index, Index key, Index count) {
+      finite = finite && all_finite(k.data + key * k.row, k.row, Index(1), count, d);
+    });
+    return finite;
+  }();
+  if (dense) {
+    clear_rest(g.block, rows.packs, g.block.weights);
+    clear_rest(g.block, rows.packs, g.slopes);
+    all_weight_gradients(g, tile, rows, keys.in);
+    for (int pack = 0; pack < rows.packs; ++pack) {
+      Position* const kept = g.block.kept_of(pack);
+      for (Index r = 0; r < g.block.rows; ++r) kept[r] = static_cast<Position>(r);
+      g.block.kept_rows[pack] = g.block.rows;
+    }
+  }
+  if (!dense) kept_weight_gradients(g, tile, rows, rules, keys.in);
+  if constexpr (Rules::drops)
+    if (dense) drop_rows(rules, g.block, rows, g.ds);
+  if constexpr (Selection::kind == SelectionKind::threshold)
+    if (p.alpha_sums != nullptr)
+      p.alpha_sums[place.sequence * place.heads + place.head] +=
+          alpha_gradient_of(g, rows, selection.alpha());
+  if constexpr (Rules::drops) {
+    if (dense)
+      drop_rows(rules, g.block, rows, g.block.weights);
+    else
+      drop_kept(g, rows, rules);
+  }
+  center_gradients(g, rows.packs);
+  if (p.sink_sums != nullptr && g.block.rows > 0 && g.block.keys[g.block.rows - 1] < 0) {
+    const T* ds = g.ds + (g.block.rows - 1) * tile_lanes<T>;
+    double& sum = p.sink_sums[place.sequence * place.heads + place.head];
+    for (int pack = 0; pack < rows.packs; ++pack) {
+      const Index count = g.block.kept_rows[pack];
+      if (count == 0 || g.block.kept_of(pack)[count - 1] != g.block.rows - 1) continue;
+      for (Index l = pack * width; l < (pack + 1) * width && rows.begin + l < rows.end; ++l)
+        sum += static_cast<double>(ds[l]);
+    }
+  }
+
+  if constexpr (Rules::has_terms || wants_bias || wants_buckets) {
+    clear_rest(g.block, rows.packs, g.ds);
+    by_stretches(g.block, block_keys, [&](Index r, Index key, Index count) {
+      T* const ds = g.ds + r * tile_lanes<T>;
+      const Index queries = rows.end - rows.begin;
+      const auto multiply = [&](const T* by) {
+        for (int pack = 0; pack < rows.packs; ++pack)
+          multiply_block<1>(ds, by + r * tile_lanes<T>, pack * width, count);
+      };
+      if constexpr (Rules::parameters > 0)
+        if (p.parameter_sums != nullptr)
+          for (int at = 0; at < rows.packs * width; at += width)
+            add_parameter_gradients(
+                rules, g.terms.scaled + r * tile_lanes<T> + at, g.block.scores + r * tile_lanes<T> + at,
+                ds + at, count, static_cast<Position>(rows.begin + at), static_cast<Position>(key),
+                p.parameter_sums + (place.sequence * place.heads + place.head) * Index(Rules::parameters));
+      if constexpr (Rules::has_terms) multiply(g.terms.after);
+      if constexpr (wants_bias) add_bias_gradient(bias, ds, queries, count, rows.begin, key);
+      if constexpr (wants_buckets) add_bucket_gradient(buckets, ds, queries, count, rows.begin, key);
+      if constexpr (Rules::has_terms) multiply(g.terms.through);
+    });
+  }
+
+  if (dense) {
+    add_all_gradients(g, tile, rows, keys);
+    store_gradient_tile(tile, p.scale, p.dq, p.accumulate, place, rows);
+    return;
+  }
+  const Index count = rows.end - rows.begin;
+  std::memset(recent, 0, static_cast<std::size_t>(2 * columns * tile_lanes<T>) * sizeof(T));
+  add_kept_gradients(g, tile, rows, keys, recent, done, sums);
+  for (Index t = 0; t < count * columns; t += width)
+    store(recent + t, (load(recent + t) + load(done + t)) * broadcast(p.scale));
+  const Operand<T> dq = p.dq.at(place.query_begin + rows.begin, place.head * d);
+  if (p.accumulate)
+    put_rows<true>(recent, columns, dq, count, d);
+  else
+    put_rows<false>(recent, columns, dq, count, d);
+}
+
+/// Task t: one key head of one sequence, or as many as share a bias's gradient.
+template <class T, class Spec>
+HEED_NOINLINE void rows_backward_task(const BackwardProblem<T>& p, const Spec& spec, Index t, T* scratch) {
+  using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
+  const Shape& shape = p.shape;
+  const Index group = shape.heads / shape.key_heads, all = shape.sequences * shape.key_heads;
+  const Index together = p.all_together ? all : p.heads_together ? shape.key_heads : 1;
+  const BackwardScratch<T> room(p, rows_gradient_numbers<T, Rules>(shape));
+  for (Index n = t * together; n < (t + 1) * together; ++n) {
+    const Index sequence = n / shape.key_heads, key_head = n % shape.key_heads;
+    const Place keys_place = shape.place(sequence, key_head * group);
+    const GradientKeys<T> keys = open_keys(p, room, keys_place, key_head, scratch + room.tiles);
+    for (Index head = key_head * group; head < (key_head + 1) * group; ++head) {
+      const Place place = shape.place(sequence, head);
+      for (Index tile = 0;; ++tile) {
+        const TileRows rows = tile_of_sequence<T>(place.queries, tile, row_packs<T>(shape.longest));
+        if (rows.packs == 0) break;
+        rows_gradient_tile(p, spec, place, rows, keys, scratch);
+      }
+    }
+    close_keys(p, room, keys_place, key_head, keys);
+  }
+}
+
+template <class T, class Spec>
+HEED_NOINLINE std::size_t rows_backward_bytes(const BackwardProblem<T>& p, const Spec&) {
+  using Rules = std::remove_cvref_t<decltype(std::declval<const Spec&>().template bind<T>(Place{}))>;
+  const BackwardScratch<T> room(p, rows_gradient_numbers<T, Rules>(p.shape));
+  return (static_cast<std::size_t>(room.bytes()) + 63) / 64 * 64;
+}
