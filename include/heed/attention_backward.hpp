@@ -250,7 +250,18 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
           for (Index b = 0; b < bundle.template find<relative_bias_tag>()->buckets(); ++b)
             gradient(h, b) = {};
     }
+    if constexpr (has_policy<Bundle, weight_parameter_gradient_tag>) {
+      static_assert(
+          Bundle::changes_weights && on_engine<Scalar>,
+          "heed: weight_parameter_gradient() without a weight_with(f, x), or for a scalar without an "
+          "engine");
+      const auto& gradient = *bundle.template find<weight_parameter_gradient_tag>();
+      if (!adds)
+        for (Index i = 0; i < shape.queries; ++i)
+          for (Index h = 0; h < shape.heads; ++h) gradient(i, h) = {};
+    }
     if constexpr (has_policy<Bundle, alpha_gradient_tag>) {
+      static_assert(!Bundle::changes_weights, "heed: alpha_gradient() together with weight_with()");
       static_assert(Bundle::selects_rows && on_engine<Scalar>,
                     "heed: alpha_gradient() without an entmax(alpha), or for a scalar without an engine");
       const auto& gradient = *bundle.template find<alpha_gradient_tag>();

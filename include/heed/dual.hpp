@@ -119,6 +119,15 @@ HEED_INLINE dual<T, n> abs(const dual<T, n>& x) {
   return x.chain(T(heed::abs(x.value)), slope);
 }
 
+namespace detail {
+
+/// Directions of a number.
+template <class S>
+inline constexpr int directions = 0;
+template <class T, int n>
+inline constexpr int directions<dual<T, n>> = n;
+
+}  // namespace detail
 }  // namespace heed::inline HEED_ABI
 
 #endif

@@ -175,6 +175,30 @@ auto alpha_gradient(DA&& da) {
   return policy;
 }
 
+/// The policy made by weight_parameter_gradient().
+template <class Scalar>
+struct WeightParameterGradient : weight_parameter_gradient_tag {
+  detail::Target<Scalar> target;
+
+  void check(const Shape& shape) const {
+    if (target.rows != shape.queries || target.columns != shape.heads)
+      detail::fail("weight_parameter_gradient is ", target.rows, " x ", target.columns, ", it must be ",
+                   shape.queries, " x ", shape.heads);
+  }
+  Scalar& operator()(Index row, Index head) const { return *target.at.at(row, head).data; }
+};
+
+/// Writes the derivative by the numbers of weight_with(f, x), N × H. Referred to; overwritten unless
+/// `accumulate` is given.
+template <class DX>
+auto weight_parameter_gradient(DX&& dx) {
+  detail::check_writable<DX>();
+  using Scalar = typename std::remove_cvref_t<DX>::Scalar;
+  WeightParameterGradient<Scalar> policy;
+  policy.target = detail::Target<Scalar>::of(dx);
+  return policy;
+}
+
 /// The policy made by parameter_gradient().
 template <class Scalar>
 struct ParameterGradient : parameter_gradient_tag {

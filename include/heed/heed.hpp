@@ -49,11 +49,13 @@
 #include <heed/select/dropout.hpp>
 #include <heed/select/entmax.hpp>
 #include <heed/select/gumbel.hpp>
+#include <heed/select/local.hpp>
 #include <heed/select/sample.hpp>
 #include <heed/select/sink.hpp>
 #include <heed/select/softmax.hpp>
 #include <heed/select/sparsemax.hpp>
 #include <heed/select/top_k.hpp>
+#include <heed/select/weight_with.hpp>
 #include <heed/tangents.hpp>
 
 #endif

@@ -33,6 +33,8 @@ struct sequences_tag : policy_tag {};
 struct selection_tag : policy_tag {};
 /// One that needs a whole row of scores before it knows any weight.
 struct row_selection_tag : selection_tag {};
+/// A change of one weight, after the selection.
+struct weight_function_tag : policy_tag {};
 /// A logit that takes weight and gives no value.
 struct sink_tag : policy_tag {};
 /// Weights that are left out at random.
@@ -49,6 +51,8 @@ struct accumulate_tag : output_tag {};
 struct sink_gradient_tag : output_tag {};
 /// The gradient of a score function's parameters.
 struct parameter_gradient_tag : output_tag {};
+/// The gradient of the row parameter of a weight function.
+struct weight_parameter_gradient_tag : output_tag {};
 /// The gradient of a selection's sharpness.
 struct alpha_gradient_tag : output_tag {};
 /// The gradient of an additive bias.

@@ -16,6 +16,7 @@
 #include <heed/core/rules.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/mask/algebra.hpp>
+#include <heed/select/row_selection.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -112,6 +113,9 @@ class Spec : public spec_tag {
   static_assert(detail::count_of<sink_gradient_tag, P...> <= 1, "heed: two sink_gradient() in one spec");
   static_assert(detail::count_of<parameter_gradient_tag, P...> <= 1,
                 "heed: two parameter_gradient() in one spec");
+  static_assert(detail::count_of<weight_function_tag, P...> <= 1, "heed: two weight_with() in one spec");
+  static_assert(detail::count_of<weight_parameter_gradient_tag, P...> <= 1,
+                "heed: two weight_parameter_gradient() in one spec");
   static_assert(detail::count_of<alpha_gradient_tag, P...> <= 1, "heed: two alpha_gradient() in one spec");
   static_assert(detail::count_of<relative_bias_tag, P...> <= 1, "heed: two t5_bias() in one spec");
   static_assert(detail::count_of<relative_bias_gradient_tag, P...> <= 1,
@@ -174,10 +178,24 @@ class Spec : public spec_tag {
       return T(-std::numeric_limits<double>::infinity());
   }
 
-  /// Does the selection need whole rows of scores?
-  static constexpr bool selects_rows = detail::count_of<row_selection_tag, P...> == 1;
-  /// How a row of one sequence and head becomes weights; for row selections.
-  auto bind_selection(const Place& place) const { return find<row_selection_tag>()->bind_selection(place); }
+  /// Does a function change weights after the selection?
+  static constexpr bool changes_weights = detail::count_of<weight_function_tag, P...> == 1;
+  /// Are whole rows of scores needed before any weight is known?
+  static constexpr bool selects_rows = changes_weights || detail::count_of<row_selection_tag, P...> == 1;
+  /// How a row of one sequence and head becomes weights, where whole rows are needed.
+  auto bind_selection(const Place& place) const {
+    if constexpr (detail::count_of<row_selection_tag, P...> == 1)
+      return find<row_selection_tag>()->bind_selection(place);
+    else
+      return (void)place, detail::BoundRank();
+  }
+  /// What then changes the weights, or nullptr.
+  auto bind_weight_function(const Place& place) const {
+    if constexpr (changes_weights)
+      return find<weight_function_tag>()->bind_weights(place);
+    else
+      return (void)place, nullptr;
+  }
 
   /// Asks every policy with a number of its own whether it still makes sense in T, the accumulator of the
   /// pass.

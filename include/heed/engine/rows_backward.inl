@@ -10,25 +10,32 @@
 template <class T>
 struct RowGradients {
   RowBlock<T> block;
-  T* slopes;
+  T* slopes;  // of the selection
   T* ds;
   RowSlopes<T> terms;
+  // Of a weight function, or null: its derivatives by the weight, and by the number of the query's row.
+  T* function_slopes = nullptr;
+  T* function_moved = nullptr;
 
-  static constexpr Index most_arrays = 7;
-  template <class Rules>
+  template <class Spec, class Rules>
   static constexpr Index arrays() {
-    return Rules::has_terms ? (Rules::parameters > 0 ? 7 : 6) : 4;
+    return 4 + (Rules::has_terms ? 2 : 0) + (Rules::parameters > 0 ? 1 : 0) + (Spec::changes_weights ? 2 : 0);
   }
-  template <class Rules>
+  template <class Spec, class Rules>
   static RowGradients in(T* memory, Index longest) {
-    RowGradients g{RowBlock<T>(memory, longest, arrays<Rules>()), nullptr, nullptr, {}};
-    g.block.weights = g.block.array(1);
-    g.slopes = g.block.array(2);
-    g.ds = g.block.array(3);
+    RowGradients g{RowBlock<T>(memory, longest, arrays<Spec, Rules>()), nullptr, nullptr, {}};
+    Index n = 1;
+    g.block.weights = g.block.array(n++);
+    g.slopes = g.block.array(n++);
+    g.ds = g.block.array(n++);
     if constexpr (Rules::has_terms) {
-      g.terms.through = g.block.array(4);
-      g.terms.after = g.block.array(5);
-      if constexpr (Rules::parameters > 0) g.terms.scaled = g.block.array(6);
+      g.terms.through = g.block.array(n++);
+      g.terms.after = g.block.array(n++);
+    }
+    if constexpr (Rules::parameters > 0) g.terms.scaled = g.block.array(n++);
+    if constexpr (Spec::changes_weights) {
+      g.function_slopes = g.block.array(n++);
+      g.function_moved = g.block.array(n++);
     }
     return g;
   }
@@ -37,7 +44,33 @@ struct RowGradients {
 /// The lanes of a row in which something is to be done.
 template <class T>
 HEED_INLINE unsigned lanes_of(const RowGradients<T>& g, Index at) {
-  return nonzero_lanes(load(g.block.weights + at)) | nonzero_lanes(load(g.slopes + at));
+  unsigned lanes = nonzero_lanes(load(g.block.weights + at)) | nonzero_lanes(load(g.slopes + at));
+  if (g.function_moved != nullptr) lanes |= nonzero_lanes(load(g.function_moved + at));
+  return lanes;
+}
+
+/// The derivative by the numbers of the rows, Σ_j dP ∂f/∂x, and dP by the weights before the function.
+template <class T, class DX>
+HEED_NOINLINE void through_function(const RowGradients<T>& g, const TileRows& rows, const DX& dx) {
+  for (int pack = 0; pack < rows.packs; ++pack) {
+    const Index lane = pack * Pack<T>::width;
+    LongSum<T> sum;
+    for (Index n = 0; n < g.block.kept_rows[pack]; ++n) {
+      const Index at = g.block.kept_of(pack)[n] * Index(tile_lanes<T>) + lane;
+      const Pack<T> dp = load(g.ds + at);
+      const Pack<T> moved = load(g.function_moved + at);
+      sum.add(where_equal(moved, zero<T>(), zero<T>(), dp * moved));
+      store(g.ds + at, dp * load(g.function_slopes + at));
+    }
+    if constexpr (!std::is_same_v<DX, std::nullptr_t>) {
+      alignas(64) T sums[Pack<T>::width];
+      store(sums, sum.total());
+      for (Index l = 0; l < Pack<T>::width && rows.begin + lane + l < rows.end; ++l) {
+        auto& x = dx(rows.begin + lane + l);
+        x += static_cast<std::remove_cvref_t<decltype(x)>>(sums[l]);
+      }
+    }
+  }
 }
 
 /// dP of the pairs that are kept, 0 beside them; with dropout, by the weight before it.
@@ -212,10 +245,11 @@ HEED_NOINLINE void all_weight_gradients(const RowGradients<T>& g, const Gradient
 }
 
 /// Numbers of scratch for one tile: its queries and gradients, the arrays of its rows, and sums.
-template <class T, class Rules>
+template <class T, class Spec>
 Index rows_gradient_numbers(const Shape& s) {
+  using Rules = std::remove_cvref_t<decltype(std::declval<const Spec&>().template bind<T>(Place{}))>;
   return GradientTile<T>::size(s.d, s.d_v) +
-         RowBlock<T>::size(s.longest, RowGradients<T>::template arrays<Rules>()) +
+         RowBlock<T>::size(s.longest, RowGradients<T>::template arrays<Spec, Rules>()) +
          2 * whole_packs<T>(s.d) * tile_lanes<T> + whole_packs<T>(s.d) + whole_packs<T>(s.d_v);
 }
 
@@ -236,8 +270,8 @@ HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& s
 
   const GradientTile<T> tile(scratch, d, d_v);
   scratch += GradientTile<T>::size(d, d_v);
-  RowGradients<T> g = RowGradients<T>::template in<Rules>(scratch, p.shape.longest);
-  scratch += RowBlock<T>::size(p.shape.longest, RowGradients<T>::template arrays<Rules>());
+  RowGradients<T> g = RowGradients<T>::template in<Spec, Rules>(scratch, p.shape.longest);
+  scratch += RowBlock<T>::size(p.shape.longest, RowGradients<T>::template arrays<Spec, Rules>());
   T* const recent = scratch;
   T* const done = recent + columns * tile_lanes<T>;
   T* const sums = done + columns * tile_lanes<T>;
@@ -262,6 +296,13 @@ HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& s
       }
     }
     if (selection.slopes == Slopes::softmax) g.block.pairs *= rows.packs * width;
+  }
+
+  if constexpr (Spec::changes_weights) {
+    // Slopes are 0 where the selection left nothing.
+    if (selection.slopes == Slopes::kept) clear_rest(g.block, rows.packs, g.slopes);
+    change_weights(spec.bind_weight_function(place), g.block, rows, g.slopes, g.function_slopes,
+                   g.function_moved);
   }
 
   const bool dense = *tile.finite && is_dense(g.block, rows, v, d_v) && [&] {
@@ -293,6 +334,14 @@ HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& s
       drop_rows(rules, g.block, rows, g.block.weights);
     else
       drop_kept(g, rows, rules);
+  }
+  if constexpr (Spec::changes_weights) {
+    const auto gradient = spec.template find<weight_parameter_gradient_tag>();
+    if constexpr (std::is_same_v<std::remove_cv_t<decltype(gradient)>, std::nullptr_t>)
+      through_function(g, rows, nullptr);
+    else
+      through_function(
+          g, rows, [&](Index i) -> auto& { return (*gradient)(place.query_begin + i, place.head); });
   }
   center_gradients(g, rows.packs);
   if (p.sink_sums != nullptr && g.block.rows > 0 && g.block.keys[g.block.rows - 1] < 0) {
@@ -349,11 +398,10 @@ HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& s
 /// Task t: one key head of one sequence, or as many as share a bias's gradient.
 template <class T, class Spec>
 HEED_NOINLINE void rows_backward_task(const BackwardProblem<T>& p, const Spec& spec, Index t, T* scratch) {
-  using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   const Shape& shape = p.shape;
   const Index group = shape.heads / shape.key_heads, all = shape.sequences * shape.key_heads;
   const Index together = p.all_together ? all : p.heads_together ? shape.key_heads : 1;
-  const BackwardScratch<T> room(p, rows_gradient_numbers<T, Rules>(shape));
+  const BackwardScratch<T> room(p, rows_gradient_numbers<T, Spec>(shape));
   for (Index n = t * together; n < (t + 1) * together; ++n) {
     const Index sequence = n / shape.key_heads, key_head = n % shape.key_heads;
     const Place keys_place = shape.place(sequence, key_head * group);
@@ -372,7 +420,6 @@ HEED_NOINLINE void rows_backward_task(const BackwardProblem<T>& p, const Spec& s
 
 template <class T, class Spec>
 HEED_NOINLINE std::size_t rows_backward_bytes(const BackwardProblem<T>& p, const Spec&) {
-  using Rules = std::remove_cvref_t<decltype(std::declval<const Spec&>().template bind<T>(Place{}))>;
-  const BackwardScratch<T> room(p, rows_gradient_numbers<T, Rules>(p.shape));
+  const BackwardScratch<T> room(p, rows_gradient_numbers<T, Spec>(p.shape));
   return (static_cast<std::size_t>(room.bytes()) + 63) / 64 * 64;
 }

@@ -11,12 +11,16 @@ struct RowsPlan {
   Index block, tile;     // numbers of a block of scores; of a tile's queries and outputs
   Index tasks_a_head;
 
-  RowsPlan(const Shape& s, const Operand<const T>& keys, const Operand<const T>& values) {
+  template <class Spec>
+  static constexpr Index arrays() {
+    return Spec::changes_weights ? 2 : 1;
+  }
+  RowsPlan(const Shape& s, const Operand<const T>& keys, const Operand<const T>& values, Index arrays) {
     packs = row_packs<T>(s.longest);
     k = keys.column == 1 && !lie_apart(keys, s.d) ? 0 : s.longest * s.d;
     v = values.column == 1 && !lie_apart(values, s.d_v) ? 0 : s.longest * s.d_v;
     tiles_together = k > 0 || v > 0 ? 16 : 1;
-    block = RowBlock<T>::size(s.longest, 1);
+    block = RowBlock<T>::size(s.longest, arrays);
     tile = (s.d + 2 * whole_packs<T>(s.d_v) + 1) * tile_lanes<T>;
     const Index lanes = tiles_together * packs * Pack<T>::width;
     tasks_a_head = (s.queries + lanes - 1) / lanes;
@@ -144,6 +148,89 @@ HEED_NOINLINE void drop_rows(const Rules& rules, const RowBlock<T>& block, const
   });
 }
 
+/// weights[lane] = f(weight, i + l, key) for one row of one pack, and its derivatives by the weight and by
+/// the number of the query's row where arrays for them are given. Only pairs that can be seen are asked
+/// about.
+template <class T, class F>
+HEED_NOINLINE HEED_FLATTEN void change_pack(const F& f_in_memory, const T* scores, T* weights, T* slopes,
+                                            T* moved, Position i, Position key) {
+  constexpr int width = Pack<T>::width;
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  const F f = f_in_memory;
+  T in[width], out[width], slope[width], by_row[width];
+  std::int32_t seen[width];
+  std::int32_t all = 1;
+  for (int l = 0; l < width; ++l) in[l] = weights[l];
+  for (int l = 0; l < width; ++l) seen[l] = scores[l] != hidden ? 1 : 0;
+  for (int l = 0; l < width; ++l) all &= seen[l];
+  const auto run = [&](const auto& change) {
+    if (all != 0) {
+      for (int l = 0; l < width; ++l) change(l);
+    } else {
+      for (int l = 0; l < width; ++l) {
+        out[l] = slope[l] = by_row[l] = T(0);
+        if (seen[l] != 0) change(l);
+      }
+    }
+  };
+  if (slopes == nullptr) {
+    run([&](int l) { out[l] = f(in[l], i + l, key); });
+  } else {
+    run([&](int l) {
+      using Many = dual<T, F::has_parameter ? 2 : 1>;
+      const Many y = f(Many(in[l], T(1)), i + l, key);
+      out[l] = y.value;
+      slope[l] = y.tangent[0];
+      if constexpr (F::has_parameter)
+        by_row[l] = y.tangent[1];
+      else
+        by_row[l] = T(0);
+    });
+    for (int l = 0; l < width; ++l) slopes[l] = slope[l];
+    if (moved != nullptr)
+      for (int l = 0; l < width; ++l) moved[l] = by_row[l];
+  }
+  for (int l = 0; l < width; ++l) weights[l] = out[l];
+}
+
+/// The weight function on all of a block; lists anew which rows have weight, or anything else in the arrays
+/// given.
+template <class T, class F>
+HEED_NOINLINE void change_weights(const F& f, RowBlock<T>& block, const TileRows& rows, const T* kept_too,
+                                  T* slopes, T* moved) {
+  clear_rest(block, rows.packs, block.weights);
+  block.pairs = 0;
+  for (int pack = 0; pack < rows.packs; ++pack) {
+    const Index lane = pack * Pack<T>::width, left = rows.end - rows.begin - lane;
+    Index kept = 0;
+    for (Index r = 0; r < block.rows; ++r) {
+      const Index at = r * tile_lanes<T> + lane;
+      const Position key = block.keys[r];
+      if (key < 0) {
+        if (slopes != nullptr) store(slopes + at, zero<T>());
+        if (moved != nullptr) store(moved + at, zero<T>());
+      } else if (left < Pack<T>::width) {
+        // Lanes without a query have no number of their own: pairs one by one.
+        T scores[Pack<T>::width];
+        for (Index l = 0; l < Pack<T>::width; ++l)
+          scores[l] = l < left ? block.scores[at + l] : -std::numeric_limits<T>::infinity();
+        change_pack(f, scores, block.weights + at, slopes == nullptr ? nullptr : slopes + at,
+                    moved == nullptr ? nullptr : moved + at, static_cast<Position>(rows.begin + lane), key);
+      } else {
+        change_pack(f, block.scores + at, block.weights + at, slopes == nullptr ? nullptr : slopes + at,
+                    moved == nullptr ? nullptr : moved + at, static_cast<Position>(rows.begin + lane), key);
+      }
+      unsigned lanes = nonzero_lanes(load(block.weights + at));
+      block.pairs += __builtin_popcount(lanes);
+      if (kept_too != nullptr) lanes |= nonzero_lanes(load(kept_too + at));
+      if (moved != nullptr) lanes |= nonzero_lanes(load(moved + at));
+      block.kept_of(pack)[kept] = static_cast<Position>(r);
+      kept += lanes != 0 ? 1 : 0;
+    }
+    block.kept_rows[pack] = kept;
+  }
+}
+
 /// A tile of queries of one head.
 template <class T, class Spec>
 HEED_NOINLINE void rows_tile(const ForwardProblem<T>& p, const Spec& spec, const Place& place,
@@ -153,7 +240,9 @@ HEED_NOINLINE void rows_tile(const ForwardProblem<T>& p, const Spec& spec, const
   const Index d = p.shape.d, d_v = p.shape.d_v, columns = whole_packs<T>(d_v);
   const auto rules = spec.template bind<T>(place);
   const auto selection = spec.bind_selection(place);
-  RowBlock<T> block(scratch, p.shape.longest, 1);
+  const auto function = spec.bind_weight_function(place);
+  RowBlock<T> block(scratch, p.shape.longest, RowsPlan<T>::template arrays<Spec>());
+  if constexpr (Spec::changes_weights) block.weights = block.array(1);
   T* const query = scratch + plan.block;
   T* const recent = query + d * tile_lanes<T>;
   T* const done = recent + columns * tile_lanes<T>;
@@ -168,6 +257,11 @@ HEED_NOINLINE void rows_tile(const ForwardProblem<T>& p, const Spec& spec, const
   score_rows(block, query, d, rows, rules, k, place.keys, spec.template sink<T>(place.head));
   for (int pack = 0; pack < rows.packs; ++pack)
     select_rows(selection, block, pack, static_cast<T*>(nullptr), summary, rows.begin + pack * width);
+  if constexpr (Spec::changes_weights)
+    change_weights(function, block, rows, static_cast<T*>(nullptr), static_cast<T*>(nullptr),
+                   static_cast<T*>(nullptr));
+  else
+    (void)function;
   if constexpr (rules.drops) {
     clear_rest(block, rows.packs, block.weights);
     drop_rows(rules, block, rows, block.weights);
@@ -200,7 +294,7 @@ HEED_NOINLINE void rows_tile(const ForwardProblem<T>& p, const Spec& spec, const
 /// Task t: some tiles of one head of one sequence.
 template <class T, class Spec>
 HEED_NOINLINE void rows_task(const ForwardProblem<T>& p, const Spec& spec, Index t, T* scratch) {
-  const RowsPlan<T> plan(p.shape, p.k, p.v);
+  const RowsPlan<T> plan(p.shape, p.k, p.v, RowsPlan<T>::template arrays<Spec>());
   const Index tile = t % plan.tasks_a_head * plan.tiles_together, place_number = t / plan.tasks_a_head;
   const Index head = place_number % p.shape.heads, sequence = place_number / p.shape.heads;
   const Place place = p.shape.place(sequence, head);
@@ -219,9 +313,9 @@ HEED_NOINLINE void rows_task(const ForwardProblem<T>& p, const Spec& spec, Index
 
 template <class T>
 HEED_NOINLINE Index rows_tasks(const ForwardProblem<T>& p) {
-  return p.shape.sequences * p.shape.heads * RowsPlan<T>(p.shape, p.k, p.v).tasks_a_head;
+  return p.shape.sequences * p.shape.heads * RowsPlan<T>(p.shape, p.k, p.v, 1).tasks_a_head;
 }
-template <class T>
-HEED_NOINLINE std::size_t rows_bytes(const ForwardProblem<T>& p) {
-  return RowsPlan<T>(p.shape, p.k, p.v).bytes();
+template <class T, class Spec>
+HEED_NOINLINE std::size_t rows_bytes(const ForwardProblem<T>& p, const Spec&) {
+  return RowsPlan<T>(p.shape, p.k, p.v, RowsPlan<T>::template arrays<Spec>()).bytes();
 }

@@ -89,7 +89,7 @@ void run_workers(Index tasks, double work, std::size_t bytes, const Spec& spec, 
 template <class T, class Spec>
 void run_rows(const ForwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
   if (p.shape.queries == 0 || (p.shape.d_v == 0 && p.lse.data == nullptr)) return;
-  run_workers<T>(HEED_DISPATCH(rows_tasks(p)), multiply_adds(p.shape), HEED_DISPATCH(rows_bytes(p)), spec,
+  run_workers<T>(HEED_DISPATCH(rows_tasks(p)), multiply_adds(p.shape), HEED_DISPATCH(rows_bytes(p, spec)), spec,
                  workspace, [&](Index t, T* scratch) { HEED_DISPATCH(rows_task(p, spec, t, scratch)); });
 }
 

@@ -21,8 +21,11 @@ struct RowLanes {
 /// A sum of many numbers in two levels, so that rounding grows with their square root and not their count.
 template <class T>
 struct LongSum {
-  Pack<T> done = zero<T>(), here = zero<T>();
+  Pack<T> done, here;
   int count = 0;
+
+  // Written out, because what the compiler would write does not know the instruction set.
+  HEED_INLINE LongSum() : done(zero<T>()), here(zero<T>()) {}
 
   HEED_INLINE void add(Pack<T> x) {
     here = here + x;

@@ -76,9 +76,7 @@ void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K
         const Wide log_sum_exp = select_row(spec, place, i, row).summary;
 
         for (Wide& x : mixed) x = Wide(0);
-        if constexpr (rules.drops)
-          for (Weight<Wide>& w : row)
-            w.value = Wide(w.value * rules.dropped.template factor<Wide>(static_cast<Position>(i), w.key));
+        for (Weight<Wide>& w : row) w.value = mixed_weight(spec, rules, place, i, w);
         for (const Weight<Wide>& w : row) {
           for (Index c = 0; c < shape.d_v; ++c) {
             const auto v_jc = static_cast<Wide>(v(place.key_begin + w.key, key_head * shape.d_v + c));

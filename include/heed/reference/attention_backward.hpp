@@ -86,8 +86,8 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
             for (Index c = 0; c < d_v; ++c)
               dp[n] += Wide(static_cast<Wide>(dout(token, head * d_v + c)) *
                             static_cast<Wide>(v(key, key_head * d_v + c)));
-            if constexpr (rules.drops)
-              dp[n] = Wide(dp[n] * rules.dropped.template factor<Wide>(static_cast<Position>(i), row[n].key));
+            if constexpr (rules.drops || Spec::changes_weights)
+              dp[n] = Wide(dp[n] * mixed_slope(spec, rules, place, i, row[n]));
             mean += Wide(selected.slopes[n] * dp[n]);
             slope_sum += selected.slopes[n];
           }
@@ -99,9 +99,7 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
           for (std::size_t n = 0; n < row.size(); ++n) {
             const Position j = row[n].key;
             const Index key = place.key_begin + j;
-            Wide kept = row[n].value;
-            if constexpr (rules.drops)
-              kept = Wide(kept * rules.dropped.template factor<Wide>(static_cast<Position>(i), j));
+            const Wide kept = mixed_weight(spec, rules, place, i, row[n]);
             for (Index c = 0; c < d_v; ++c)
               dv_sums(j, c) += Wide(kept * static_cast<Wide>(dout(token, head * d_v + c)));
             Wide ds = Wide(selected.slopes[n] * Wide(dp[n] - mean));

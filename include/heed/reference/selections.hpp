@@ -14,6 +14,7 @@
 #include <heed/core/key_range.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
+#include <heed/dual.hpp>
 #include <heed/select/row_selection.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -183,6 +184,30 @@ SelectedRow<Wide> select_row(const Spec& spec, const Place& place, Index i, std:
     }
   }
   return selected;
+}
+
+/// What is mixed: weights after the weight function and dropout.
+template <class Wide, class Spec, class Rules>
+Wide mixed_weight(const Spec& spec, const Rules& rules, const Place& place, Index i, const Weight<Wide>& w) {
+  Wide mixed = w.value;
+  const auto position = static_cast<Position>(i);
+  if constexpr (Spec::changes_weights) mixed = spec.bind_weight_function(place)(mixed, position, w.key);
+  if constexpr (Rules::drops) mixed = Wide(mixed * rules.dropped.template factor<Wide>(position, w.key));
+  return mixed;
+}
+
+/// Its derivative by the weight that the selection made.
+template <class Wide, class Spec, class Rules>
+Wide mixed_slope(const Spec& spec, const Rules& rules, const Place& place, Index i, const Weight<Wide>& w) {
+  Wide slope(1);
+  const auto position = static_cast<Position>(i);
+  if constexpr (Spec::changes_weights) {
+    const auto function = spec.bind_weight_function(place);
+    using Many = dual<Wide, std::remove_cvref_t<decltype(function)>::has_parameter ? 2 : 1>;
+    slope = function(Many(w.value, Wide(1)), position, w.key).tangent[0];
+  }
+  if constexpr (Rules::drops) slope = Wide(slope * rules.dropped.template factor<Wide>(position, w.key));
+  return slope;
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -45,12 +45,6 @@ struct BoundScoreWith {
   }
 };
 
-/// Directions of a number.
-template <class S>
-inline constexpr int directions = 0;
-template <class T, int n>
-inline constexpr int directions<dual<T, n>> = n;
-
 /// n parameters of the scalar X, for one head.
 template <class Functor, class X, int n>
 struct BoundScoreWithParameters {
