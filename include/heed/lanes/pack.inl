@@ -240,8 +240,17 @@ HEED_INLINE Pack<T> where_greater(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.raw, b.raw, _CMP_GT_OQ), y.raw, x.raw)};
   else
     return {_mm512_mask_blend_pd(_mm512_cmp_pd_mask(a.raw, b.raw, _CMP_GT_OQ), y.raw, x.raw)};
+#elif HEED_LANES == HEED_LANES_AVX2
+  if constexpr (sizeof(T) == 4)
+    return {_mm256_blendv_ps(y.raw, x.raw, _mm256_cmp_ps(a.raw, b.raw, _CMP_GT_OQ))};
+  else
+    return {_mm256_blendv_pd(y.raw, x.raw, _mm256_cmp_pd(a.raw, b.raw, _CMP_GT_OQ))};
 #else
-  return {a.raw > b.raw ? x.raw : y.raw};
+  // By bits: g++ 12 breaks down over choices of vectors within choices.
+  const auto mask = a.raw > b.raw;
+  using Mask = std::remove_const_t<decltype(mask)>;
+  return {reinterpret_cast<typename Pack<T>::Raw>((reinterpret_cast<Mask>(x.raw) & mask) |
+                                                  (reinterpret_cast<Mask>(y.raw) & ~mask))};
 #endif
 }
 
@@ -253,8 +262,17 @@ HEED_INLINE Pack<T> where_equal(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
     return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.raw, b.raw, _CMP_EQ_OQ), y.raw, x.raw)};
   else
     return {_mm512_mask_blend_pd(_mm512_cmp_pd_mask(a.raw, b.raw, _CMP_EQ_OQ), y.raw, x.raw)};
+#elif HEED_LANES == HEED_LANES_AVX2
+  if constexpr (sizeof(T) == 4)
+    return {_mm256_blendv_ps(y.raw, x.raw, _mm256_cmp_ps(a.raw, b.raw, _CMP_EQ_OQ))};
+  else
+    return {_mm256_blendv_pd(y.raw, x.raw, _mm256_cmp_pd(a.raw, b.raw, _CMP_EQ_OQ))};
 #else
-  return {a.raw == b.raw ? x.raw : y.raw};
+  // By bits: g++ 12 breaks down over choices of vectors within choices.
+  const auto mask = a.raw == b.raw;
+  using Mask = std::remove_const_t<decltype(mask)>;
+  return {reinterpret_cast<typename Pack<T>::Raw>((reinterpret_cast<Mask>(x.raw) & mask) |
+                                                  (reinterpret_cast<Mask>(y.raw) & ~mask))};
 #endif
 }
 
@@ -273,11 +291,9 @@ HEED_INLINE unsigned nonzero_lanes(Pack<T> a) {
     return _mm512_cmp_pd_mask(a.raw, _mm512_setzero_pd(), _CMP_NEQ_UQ);
 #elif HEED_LANES == HEED_LANES_AVX2
   if constexpr (sizeof(T) == 4)
-    return static_cast<unsigned>(
-        _mm256_movemask_ps(_mm256_cmp_ps(a.raw, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(a.raw, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
   else
-    return static_cast<unsigned>(
-        _mm256_movemask_pd(_mm256_cmp_pd(a.raw, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
+    return static_cast<unsigned>(_mm256_movemask_pd(_mm256_cmp_pd(a.raw, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
 #else
   unsigned bits = 0;
   for (int l = 0; l < Pack<T>::width; ++l) bits |= (a.raw[l] == T(0) ? 0u : 1u) << l;
