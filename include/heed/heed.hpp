@@ -37,6 +37,7 @@
 #include <heed/mask/window.hpp>
 #include <heed/mask/windows.hpp>
 #include <heed/merge.hpp>
+#include <heed/monotonic_attention.hpp>
 #include <heed/position/alibi.hpp>
 #include <heed/position/rotary.hpp>
 #include <heed/position/sinusoidal.hpp>
@@ -47,8 +48,10 @@
 #include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>
 #include <heed/select/dropout.hpp>
+#include <heed/select/monotonic.hpp>
 #include <heed/select/sink.hpp>
 #include <heed/select/softmax.hpp>
 #include <heed/tangents.hpp>
+#include <heed/train/noise.hpp>
 
 #endif
