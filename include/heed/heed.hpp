@@ -52,6 +52,14 @@
 #include <heed/select/sink.hpp>
 #include <heed/select/softmax.hpp>
 #include <heed/tangents.hpp>
+#include <heed/train/doubly_stochastic.hpp>
+#include <heed/train/entropy.hpp>
+#include <heed/train/expected_or_sampled.hpp>
+#include <heed/train/gumbel_softmax.hpp>
+#include <heed/train/moving_baseline.hpp>
 #include <heed/train/noise.hpp>
+#include <heed/train/reinforce.hpp>
+#include <heed/train/softmax_rows.hpp>
+#include <heed/train/straight_through.hpp>
 
 #endif
