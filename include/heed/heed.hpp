@@ -44,6 +44,10 @@
 #include <heed/position/t5_buckets.hpp>
 #include <heed/random.hpp>
 #include <heed/score/bias.hpp>
+#include <heed/score/cosine.hpp>
+#include <heed/score/general.hpp>
+#include <heed/score/location.hpp>
+#include <heed/score/normalize.hpp>
 #include <heed/score/scale.hpp>
 #include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>

@@ -54,8 +54,8 @@ inline void check_general(const char* name, Index x_cols, Index w_rows, Index w_
 /// @return N × (H·d_k), in the storage order of x
 /// @throws std::invalid_argument for sizes that do not fit
 ///
-/// Any dense expressions of one scalar. Eigen's product: O(N·H·d·d_k); allocates the result. The keys may be
-/// mapped instead by Wᵀ, whichever side has fewer rows.
+/// Any dense expressions of one scalar. Eigen's own product, threads and rounding included: O(N·H·d·d_k);
+/// allocates the result. The keys may be mapped instead by Wᵀ, whichever side has fewer rows.
 template <class X, class W>
 Eigen::Matrix<typename X::Scalar, Eigen::Dynamic, Eigen::Dynamic,
               X::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>
