@@ -40,6 +40,7 @@
 #include <heed/monotonic_attention.hpp>
 #include <heed/position/alibi.hpp>
 #include <heed/position/rotary.hpp>
+#include <heed/position/shaw.hpp>
 #include <heed/position/sinusoidal.hpp>
 #include <heed/position/t5_buckets.hpp>
 #include <heed/random.hpp>

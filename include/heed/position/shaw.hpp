@@ -327,7 +327,7 @@ auto shaw_attention(const Eigen::MatrixBase<Q>& q_argument, const Eigen::MatrixB
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
   using Parts = detail::ShawParts<Scalar, Bundle>;
-  using Rows = typename Parts::Rows;
+  using ByRow = typename Parts::Rows;
   detail::check_types<Q, K, V, Bundle>();
   detail::check_shaw_spec<Bundle>();
   const Shape shape = detail::make_shape(bundle, q_argument.rows(), q_argument.cols(), k_argument.rows(),
@@ -343,13 +343,13 @@ auto shaw_attention(const Eigen::MatrixBase<Q>& q_argument, const Eigen::MatrixB
   bool first = true;
   for (const detail::ShawPart& part : detail::shaw_parts(parts.reach())) {
     const bool band = part.row < 0;
-    const Rows q_part = band ? parts.band_queries(q) : Rows(q);
-    const Rows k_part =
+    const ByRow q_part = band ? parts.band_queries(q) : ByRow(q);
+    const ByRow k_part =
         band ? parts.with_units(k, shape.d, parts.key_columns()) : parts.moved_keys(k, part.row);
-    const Rows v_part =
+    const ByRow v_part =
         band ? parts.with_units(v, shape.d_v, parts.value_columns()) : parts.moved_values(v, part.row);
     Saved<Scalar> saved;
-    Rows out = attention(q_part, k_part, v_part, rest, factor, window(part.left, part.right), save(saved));
+    ByRow out = attention(q_part, k_part, v_part, rest, factor, window(part.left, part.right), save(saved));
     if (band) out = parts.mixed(out);
     if (first)
       whole = {out, saved.lse};
@@ -386,7 +386,7 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
   using Parts = detail::ShawParts<Scalar, Bundle>;
-  using Rows = typename Parts::Rows;
+  using ByRow = typename Parts::Rows;
   detail::check_types<Q, K, V, Bundle>();
   detail::check_shaw_spec<Bundle>();
   static_assert(!detail::has_policy<Bundle, save_tag>, "heed: save() belongs to the forward pass");
@@ -405,20 +405,21 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
   const auto rest = detail::without<scale_tag>(bundle.parts());
   const auto factor = scale(bundle.template scale<detail::Accumulator<Scalar>>(shape.d));
 
-  Rows dq = Rows::Constant(q.rows(), q.cols(), Scalar(0)), dk = Rows::Constant(k.rows(), k.cols(), Scalar(0)),
-       dv = Rows::Constant(v.rows(), v.cols(), Scalar(0));
+  ByRow dq = ByRow::Constant(q.rows(), q.cols(), Scalar(0)),
+        dk = ByRow::Constant(k.rows(), k.cols(), Scalar(0)),
+        dv = ByRow::Constant(v.rows(), v.cols(), Scalar(0));
   Sums dkey_table = Sums::Constant(key_table.rows(), key_table.cols(), Wide(0)),
        dvalue_table = Sums::Constant(value_table.rows(), value_table.cols(), Wide(0));
   for (const detail::ShawPart& part : detail::shaw_parts(parts.reach())) {
     const bool band = part.row < 0;
     const auto mask = window(part.left, part.right);
-    const Rows q_part = band ? parts.band_queries(q) : Rows(q);
-    const Rows k_part =
+    const ByRow q_part = band ? parts.band_queries(q) : ByRow(q);
+    const ByRow k_part =
         band ? parts.with_units(k, shape.d, parts.key_columns()) : parts.moved_keys(k, part.row);
-    const Rows v_part =
+    const ByRow v_part =
         band ? parts.with_units(v, shape.d_v, parts.value_columns()) : parts.moved_values(v, part.row);
-    const Rows dout_part = band ? parts.band_dout(dout) : Rows(dout);
-    const Rows out_part = band ? parts.band_output(out) : Rows(out);
+    const ByRow dout_part = band ? parts.band_dout(dout) : ByRow(dout);
+    const ByRow out_part = band ? parts.band_output(out) : ByRow(out);
     const auto back =
         attention_backward(dout_part, q_part, k_part, v_part, out_part, saved, rest, factor, mask);
     if (band) {
@@ -427,7 +428,7 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
       parts.add_key_gradient(back.dv, shape.d_v, parts.value_columns(), dv);
       if (parts.value_columns() > 0) {
         Saved<Scalar> own;
-        const Rows weights = attention(q_part, k_part, parts.units(), rest, factor, mask, save(own));
+        const ByRow weights = attention(q_part, k_part, parts.units(), rest, factor, mask, save(own));
         parts.add_value_table_gradient(weights, own.lse, saved.lse, dout, dvalue_table);
       }
     } else {
