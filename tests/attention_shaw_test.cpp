@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <heed/core/when.hpp>
 #include <heed/layout/sequences.hpp>
 #include <heed/mask/causal.hpp>
 #include <heed/mask/mask_where.hpp>
@@ -16,6 +17,27 @@
 namespace {
 
 using namespace heed_test;
+
+/// What the tests choose among, at run time: one type of spec, which takes a minute less to compile than
+/// many.
+struct Choice {
+  Index heads = 4, key_heads = 2;
+  bool causal = false;
+  Index offset = 0;
+  double cap = 0, scale = 0, drop = 0;
+  bool pattern = false;
+};
+auto make_spec(const Choice& c, const std::vector<Index>& q_offsets, const std::vector<Index>& k_offsets) {
+  return heed::spec(
+      heed::heads(c.heads, c.key_heads), heed::when(c.causal, heed::causal(c.offset)),
+      heed::when(c.cap > 0, heed::softcap(c.cap > 0 ? c.cap : 1.0)),
+      heed::when(c.scale > 0, heed::scale(c.scale)), heed::when(c.drop > 0, heed::dropout(c.drop, 3)),
+      heed::when(c.pattern, heed::mask_where([](auto i, auto j) { return i != 4 && (i + j) % 2 == 0; })),
+      heed::sequences(std::vector<Index>(q_offsets), std::vector<Index>(k_offsets)));
+}
+auto make_spec(const Choice& c, Index n, Index m) {
+  return make_spec(c, std::vector<Index>{0, n}, std::vector<Index>{0, m});
+}
 
 /// A table's element for query head h.
 template <class M>
@@ -79,7 +101,7 @@ struct Expected {
 
 TEST(AttentionShaw, PlainLoops) {
   double worst = 0;
-  const auto sweep = [&](auto zero, const auto& hidden, const auto&... policies) {
+  const auto sweep = [&](auto zero, bool causal) {
     using T = decltype(zero);
     const long double u = sizeof(T) == 4 ? 0x1p-24L : 0x1p-53L;
     int turn = 0;
@@ -95,15 +117,15 @@ TEST(AttentionShaw, PlainLoops) {
                           kt = dice.matrix<T>(turn % 5 == 1 ? 0 : 2 * reach + 1, own ? key_heads * d : d),
                           vt = dice.matrix<T>(turn % 5 == 3 ? 0 : 2 * reach + 1, own ? key_heads * d_v : d_v);
           heed::Saved<T> saved;
+          const auto spec =
+              make_spec({.heads = heads, .key_heads = key_heads, .causal = causal, .offset = m - n}, n, m);
           const Matrix<T> out =
-              turn % 2 == 0
-                  ? heed::shaw_attention(q, k, v, kt, vt, policies..., heed::heads(heads, key_heads),
-                                         heed::save(saved))
-                  : Matrix<T>(heed::shaw_attention(RowMatrix<T>(q), RowMatrix<T>(k), RowMatrix<T>(v),
-                                                   RowMatrix<T>(kt), RowMatrix<T>(vt), policies...,
-                                                   heed::heads(heads, key_heads), heed::save(saved)));
+              turn % 2 == 0 ? Matrix<T>(heed::shaw_attention(q, k, v, kt, vt, spec, heed::save(saved)))
+                            : Matrix<T>(heed::shaw_attention(RowMatrix<T>(q), RowMatrix<T>(k),
+                                                             RowMatrix<T>(v), RowMatrix<T>(kt),
+                                                             RowMatrix<T>(vt), spec, heed::save(saved)));
           const Expected<T> expected(q, k, v, kt, vt, heads, key_heads, 1 / std::sqrt((long double)d), 0,
-                                     [&](Index i, Index j) { return hidden(i, j, n, m); });
+                                     [&](Index i, Index j) { return causal && j > i + m - n; });
           ASSERT_EQ(out.rows(), n);
           ASSERT_EQ(out.cols(), heads * d_v);
           const long double delta =
@@ -123,10 +145,9 @@ TEST(AttentionShaw, PlainLoops) {
             }
         }
   };
-  sweep(0.0f, [](Index, Index, Index, Index) { return false; });
-  sweep(
-      0.0f, [](Index i, Index j, Index n, Index m) { return j > i + m - n; }, heed::causal());
-  sweep(0.0, [](Index, Index, Index, Index) { return false; });
+  sweep(0.0f, false);
+  sweep(0.0f, true);
+  sweep(0.0, false);
   std::printf("worst ratio to the bound: %.3f\n", worst);
   EXPECT_GT(worst, 1e-3);
 }
@@ -182,38 +203,58 @@ void check_gradients(Model x, const Spec& spec) {
 }
 
 TEST(AttentionShaw, GradientsByCentralDifferences) {
-  const std::vector<Index> q_offsets{0, 3, 3, 9}, k_offsets{0, 4, 6, 11};
   for (const Index reach : {0, 1, 3, 20})
-    for (const bool own : {false, true}) {
-      const auto spec = heed::spec(heed::heads(4, 2), heed::causal(2), heed::softcap(2.0), heed::scale(0.8),
-                                   heed::sequences(q_offsets, k_offsets), heed::dropout(0.25, 3));
-      check_gradients(Model(9, 11, reach, own), spec);
-    }
-  const auto plain = heed::spec(heed::heads(4, 2));
-  check_gradients(Model(6, 6, 2, false), plain);
-  check_gradients(Model(6, 4, 2, false, true, false), plain);
-  check_gradients(Model(4, 6, 2, true, false, true), plain);
+    for (const bool own : {false, true})
+      check_gradients(Model(9, 11, reach, own),
+                      make_spec({.causal = true, .offset = 2, .cap = 2, .scale = 0.8, .drop = 0.25},
+                                {0, 3, 3, 9}, {0, 4, 6, 11}));
+  check_gradients(Model(6, 6, 2, false), make_spec({}, 6, 6));
+  check_gradients(Model(6, 4, 2, false, true, false), make_spec({}, 6, 4));
+  check_gradients(Model(4, 6, 2, true, false, true), make_spec({}, 4, 6));
+  check_gradients(Model(9, 9, 2, false), make_spec({.pattern = true}, 9, 9));
+}
+
+/// float and double agree over many rows and sums.
+TEST(AttentionShaw, GradientsInFloat) {
+  Model x(150, 170, 9, true);
+  for (Matrix<double>* m : {&x.q, &x.k, &x.v, &x.kt, &x.vt, &x.dout})
+    *m = m->cast<float>().cast<double>().eval();
+  const auto spec = make_spec({.causal = true, .offset = 20}, 150, 170);
+  const auto exact = x.gradients(spec);
+  const auto f = [](const Matrix<double>& m) { return Matrix<float>(m.cast<float>()); };
+  heed::Saved<float> saved;
+  const RowMatrix<float> out =
+      heed::shaw_attention(f(x.q), f(x.k), f(x.v), f(x.kt), f(x.vt), spec, heed::save(saved));
+  const auto near =
+      heed::shaw_attention_backward(f(x.dout), f(x.q), f(x.k), f(x.v), f(x.kt), f(x.vt), out, saved, spec);
+  const auto compare = [](const char* name, const Matrix<float>& x_near, const Matrix<double>& x_exact) {
+    const double error = (x_near.cast<double>() - x_exact).norm() / x_exact.norm();
+    std::printf("%s: relative error %.1e\n", name, error);
+    EXPECT_LE(error, 2e-6) << name;
+  };
+  compare("dq", near.dq, exact.dq);
+  compare("dk", near.dk, exact.dk);
+  compare("dv", near.dv, exact.dv);
+  compare("dkey_table", near.dkey_table, exact.dkey_table);
+  compare("dvalue_table", near.dvalue_table, exact.dvalue_table);
 }
 
 TEST(AttentionShaw, MasksTermsAndSequences) {
   const Model x(9, 9, 2, false);
-  const auto even = heed::mask_where([](auto i, auto j) { return i != 4 && (i + j) % 2 == 0; });
-  const Matrix<double> out = heed::shaw_attention(x.q, x.k, x.v, x.kt, x.vt, heed::heads(4, 2), even,
-                                                  heed::softcap(1.5), heed::scale(2));
+  const auto run = [&](Index first, Index count, const auto& spec) {
+    return Matrix<double>(heed::shaw_attention(x.q.middleRows(first, count), x.k.middleRows(first, count),
+                                               x.v.middleRows(first, count), x.kt, x.vt, spec));
+  };
+  const Matrix<double> out = run(0, 9, make_spec({.cap = 1.5, .scale = 2, .pattern = true}, 9, 9));
   const Expected<double> expected(x.q, x.k, x.v, x.kt, x.vt, 4, 2, 2, 1.5L,
                                   [](Index i, Index j) { return i == 4 || (i + j) % 2 != 0; });
   EXPECT_TRUE(out.isApprox(expected.out.cast<double>(), 1e-13));
   EXPECT_TRUE(out.row(4).isZero(0));
   // Sequences: each as if alone.
   const std::vector<Index> offsets{0, 3, 3, 9};
-  const auto heads = heed::heads(4, 2);
-  const Matrix<double> batch =
-      heed::shaw_attention(x.q, x.k, x.v, x.kt, x.vt, heads, heed::sequences(offsets, offsets));
-  EXPECT_TRUE(batch.topRows(3).isApprox(
-      heed::shaw_attention(x.q.topRows(3), x.k.topRows(3), x.v.topRows(3), x.kt, x.vt, heads), 1e-14));
-  EXPECT_TRUE(batch.bottomRows(6).isApprox(
-      heed::shaw_attention(x.q.bottomRows(6), x.k.bottomRows(6), x.v.bottomRows(6), x.kt, x.vt, heads),
-      1e-14));
+  const Matrix<double> batch = run(0, 9, make_spec({}, offsets, offsets));
+  EXPECT_TRUE(batch.topRows(3).isApprox(run(0, 3, make_spec({}, 3, 3)), 1e-14));
+  EXPECT_TRUE(batch.bottomRows(6).isApprox(run(3, 6, make_spec({}, 6, 6)), 1e-14));
 }
 
 /// Zero tables leave attention() as it is, log-sum-exp included; a table of equal rows is a shift of keys and
@@ -223,9 +264,10 @@ TEST(AttentionShaw, ZeroAndConstantTables) {
   x.kt.setZero();
   x.vt.setZero();
   heed::Saved<double> saved, plain;
-  const auto spec = heed::spec(heed::heads(4, 2), heed::causal());
+  const auto spec = make_spec({.causal = true, .offset = 5}, 70, 75);
   const Matrix<double> out = heed::shaw_attention(x.q, x.k, x.v, x.kt, x.vt, spec, heed::save(saved));
-  EXPECT_TRUE(out.isApprox(heed::attention(x.q, x.k, x.v, spec, heed::save(plain)), 1e-13));
+  const auto simple = heed::spec(heed::heads(4, 2), heed::causal(), heed::save(plain));
+  EXPECT_TRUE(out.isApprox(heed::attention(x.q, x.k, x.v, simple), 1e-13));
   EXPECT_TRUE(saved.lse.isApprox(plain.lse, 1e-13));
   x.kt.rowwise() = Eigen::RowVector3d(1, -2, 0.5);
   x.vt.rowwise() = Eigen::RowVector2d(10, -3);
@@ -233,39 +275,46 @@ TEST(AttentionShaw, ZeroAndConstantTables) {
   k.rowwise() += Eigen::RowVectorXd(x.kt.row(0).replicate(1, 2));
   v.rowwise() += Eigen::RowVectorXd(x.vt.row(0).replicate(1, 2));
   EXPECT_TRUE(heed::shaw_attention(x.q, x.k, x.v, x.kt, x.vt, spec)
-                  .isApprox(heed::attention(x.q, k, v, spec), 1e-13));
+                  .isApprox(heed::attention(x.q, k, v, simple), 1e-13));
 }
 
 /// Under causal() nobody looks ahead: whatever stands in the tables for that reaches nothing.
 TEST(AttentionShaw, RowsOfTablesThatNobodyUses) {
   Model x(9, 9, 3, false);
-  const auto spec = heed::spec(heed::heads(4, 2), heed::causal());
+  const auto spec = make_spec({.causal = true}, 9, 9);
   const Matrix<double> clean = heed::shaw_attention(x.q, x.k, x.v, x.kt, x.vt, spec);
   const auto clean_gradients = x.gradients(spec);
   x.kt.bottomRows(3).setConstant(std::nan(""));
   x.vt.bottomRows(3).setConstant(std::nan(""));
-  EXPECT_EQ(heed::shaw_attention(x.q, x.k, x.v, x.kt, x.vt, spec), clean);
+  EXPECT_TRUE(heed::shaw_attention(x.q, x.k, x.v, x.kt, x.vt, spec).isApprox(clean, 1e-14));
   const auto gradients = x.gradients(spec);
-  EXPECT_EQ(gradients.dq, clean_gradients.dq);
-  EXPECT_EQ(gradients.dk, clean_gradients.dk);
-  EXPECT_EQ(gradients.dv, clean_gradients.dv);
+  EXPECT_TRUE(gradients.dq.isApprox(clean_gradients.dq, 1e-14));
+  EXPECT_TRUE(gradients.dk.isApprox(clean_gradients.dk, 1e-14));
+  EXPECT_TRUE(gradients.dv.isApprox(clean_gradients.dv, 1e-14));
+  EXPECT_TRUE(gradients.dkey_table.isApprox(clean_gradients.dkey_table, 1e-14));
+  EXPECT_TRUE(gradients.dvalue_table.isApprox(clean_gradients.dvalue_table, 1e-14));
   EXPECT_TRUE(gradients.dkey_table.bottomRows(3).isZero(0));
   EXPECT_TRUE(gradients.dvalue_table.bottomRows(3).isZero(0));
-  EXPECT_EQ(gradients.dkey_table, clean_gradients.dkey_table);
 }
 
 TEST(AttentionShaw, EmptySizesAndErrors) {
   const Matrix<float> x = Matrix<float>::Ones(4, 4), none(0, 4), table = Matrix<float>::Ones(5, 4), odd(4, 4),
-                      wide(5, 5), other = Matrix<float>::Ones(3, 4);
-  EXPECT_EQ(heed::shaw_attention(none, x, x, table, table).rows(), 0);
-  EXPECT_TRUE(heed::shaw_attention(x, none, none, table, table).isZero(0));
-  EXPECT_THROW(heed::shaw_attention(x, x, x, odd, table), std::invalid_argument);
-  EXPECT_THROW(heed::shaw_attention(x, x, x, table, wide), std::invalid_argument);
-  EXPECT_THROW(heed::shaw_attention(x, x, x, table, other), std::invalid_argument);
-  EXPECT_THROW(heed::shaw_attention(x, x, x, none, none), std::invalid_argument);
-  EXPECT_THROW(heed::shaw_attention(x, x, Matrix<float>(3, 4), table, table), std::invalid_argument);
+                      wide(5, 5), other = Matrix<float>::Ones(3, 4), short_v(3, 4);
+  const auto run = [](const auto& q, const auto& k, const auto& v, const auto& kt, const auto& vt) {
+    return Matrix<float>(
+        heed::shaw_attention(q, k, v, kt, vt, make_spec({.heads = 1, .key_heads = 1}, q.rows(), k.rows())));
+  };
+  EXPECT_EQ(run(none, x, x, table, table).rows(), 0);
+  EXPECT_TRUE(run(x, none, none, table, table).isZero(0));
+  EXPECT_THROW(run(x, x, x, odd, table), std::invalid_argument);
+  EXPECT_THROW(run(x, x, x, table, wide), std::invalid_argument);
+  EXPECT_THROW(run(x, x, x, table, other), std::invalid_argument);
+  EXPECT_THROW(run(x, x, x, none, none), std::invalid_argument);
+  EXPECT_THROW(run(x, x, short_v, table, table), std::invalid_argument);
   heed::Saved<float> saved;
-  EXPECT_THROW(heed::shaw_attention_backward(x, x, x, x, table, table, x, saved), std::invalid_argument);
+  EXPECT_THROW(heed::shaw_attention_backward(x, x, x, x, table, table, x, saved,
+                                             make_spec({.heads = 1, .key_heads = 1}, 4, 4)),
+               std::invalid_argument);
 }
 
 }  // namespace
