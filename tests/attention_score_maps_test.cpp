@@ -35,12 +35,17 @@ double worst_difference(M x, const M& gradient, const Loss& loss) {
   return worst;
 }
 
+/// One type of spec for all: each costs seconds to compile.
+auto make_spec(Index heads, Index key_heads, double scale) {
+  return heed::spec(heed::heads(heads, key_heads), heed::scale(scale));
+}
+
 TEST(AttentionScoreMaps, WorkedNumbersOfDotProducts) {
   Eigen::Matrix2d q = Eigen::Matrix2d::Identity(), k, v, expected;
   k << 0, 1, 1, 0;
   v << 1, 2, 3, 4;
   expected << 2.462, 3.462, 1.538, 2.538;
-  const auto one = heed::scale(1);
+  const auto one = make_spec(1, 1, 1);
   EXPECT_LE((heed::attention(q, k, v, one) - expected).cwiseAbs().maxCoeff(), 5e-4);
   // The same scores by way of W, by way of positions, and as cosines: all rows have length 1.
   EXPECT_LE((heed::attention(heed::general(Eigen::Matrix2d::Identity().eval(), k), q, v, one) - expected)
@@ -48,10 +53,12 @@ TEST(AttentionScoreMaps, WorkedNumbersOfDotProducts) {
                 .maxCoeff(),
             5e-4);
   EXPECT_LE((heed::attention(q, heed::location(k, 2), v, one) - expected).cwiseAbs().maxCoeff(), 5e-4);
-  EXPECT_LE((heed::attention(heed::unit_heads(3 * q), heed::unit_heads(k), v, heed::cosine(1)) - expected)
-                .cwiseAbs()
-                .maxCoeff(),
-            5e-4);
+  EXPECT_LE(
+      (heed::attention(heed::unit_heads(3 * q), heed::unit_heads(k), v, heed::heads(1, 1), heed::cosine(1)) -
+       expected)
+          .cwiseAbs()
+          .maxCoeff(),
+      5e-4);
 }
 
 /// Scores x_iᵀ W k_j by plain loops.
@@ -110,7 +117,7 @@ TEST(AttentionScoreMaps, GeneralGradient) {
   for (const bool shared : {true, false}) {
     const Model x(5, 7, 2, 2, 3, 4);
     const RowMatrix<double> w = Dice(3).matrix<double>(shared ? 3 : 6, 4);
-    const auto spec = heed::spec(heed::heads(2), heed::scale(1));
+    const auto spec = make_spec(2, 2, 1);
     const auto back = x.gradients(heed::general(x.q, w, 2), x.k, spec);
     const auto [dq, dw] = heed::general_gradient(back.dq, x.q, w, 2);
     EXPECT_LE(
@@ -125,13 +132,13 @@ TEST(AttentionScoreMaps, GeneralGradient) {
 TEST(AttentionScoreMaps, LocationGradient) {
   const Model x(5, 7, 1, 1);
   const Matrix<double> w = Dice(3).matrix<double>(10, 3);  // longer than the sequence
-  const auto back = x.gradients(x.q, heed::location(w, 7), heed::scale(1));
+  const auto back = x.gradients(x.q, heed::location(w, 7), make_spec(1, 1, 1));
   const Matrix<double> dw = heed::location_gradient(back.dk, 10);
   EXPECT_LE(worst_difference(
-                w, dw, [&](const auto& z) { return x.loss(x.q, heed::location(z, 7), heed::scale(1)); }),
+                w, dw, [&](const auto& z) { return x.loss(x.q, heed::location(z, 7), make_spec(1, 1, 1)); }),
             1e-9);
   EXPECT_TRUE(dw.bottomRows(3).isZero(0));
-  EXPECT_TRUE(heed::attention_weights(x.q, heed::location(w, 7), heed::scale(1))
+  EXPECT_TRUE(heed::attention_weights(x.q, heed::location(w, 7), make_spec(1, 1, 1))
                   .isApprox(((x.q * w.topRows(7).transpose()).array().exp().colwise() /
                              (x.q * w.topRows(7).transpose()).array().exp().rowwise().sum())
                                 .matrix(),
@@ -167,7 +174,7 @@ TEST(AttentionScoreMaps, NormalizeGradient) {
   for (const heed::Norm norm : {heed::Norm::rms, heed::Norm::l2})
     for (const bool per_head : {false, true}) {
       const Model x(5, 7, 4, 2);
-      const auto heads = heed::heads(4, 2);
+      const auto heads = make_spec(4, 2, 0.6);
       const heed::NormalizeHeads of_q{.heads = 4, .norm = norm, .epsilon = 0.1},
           of_k{.heads = 2, .norm = norm};
       const Eigen::VectorXd gain = Dice(7).matrix<double>(per_head ? 12 : 3, 1);
@@ -218,7 +225,7 @@ TEST(AttentionScoreMaps, CosineAndItsTemperature) {
 TEST(AttentionScoreMaps, ScaleGradient) {
   for (const double scale : {0.5, -1.7}) {
     const Model x(9, 7, 4, 2);
-    const auto spec = [&](double c) { return heed::spec(heed::heads(4, 2), heed::scale(c)); };
+    const auto spec = [&](double c) { return make_spec(4, 2, c); };
     const auto back = x.gradients(x.q, x.k, spec(scale));
     const double h = 1e-6;
     const double difference =

@@ -61,6 +61,9 @@ constexpr void check_shaw_spec() {
 /// @return N × (H·d_v)
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written
 ///
+/// Rows of the tables that no visible pair uses reach nothing. An infinity in one that a query uses makes
+/// that query's output NaN, -∞ too: to hide pairs is what masks are for.
+///
 /// Exact, for every mask and score term. Three calls of attention() on disjoint windows, merged: keys that
 /// lie R or more positions away take one row of the tables each way, and in the band between, 2R - 1 columns
 /// more for a head of q, k and v carry products with the tables forward and weights back. Cost: that of

@@ -79,7 +79,7 @@ class ShawParts {
 
   /// m with row n of a table added to every row; a table without rows adds nothing.
   template <class M>
-  Rows moved(const M& m, const Rows& table, Index width, Index n) const {
+  Rows moved(const M& m, const Rows& table, Index n) const {
     Rows sum = m;
     if (table.rows() == 0) return sum;
     for (Index c = 0; c < sum.cols(); c += table.cols())
@@ -88,11 +88,11 @@ class ShawParts {
   }
   template <class K>
   Rows moved_keys(const K& k, Index n) const {
-    return moved(k, key_table_, shape_.d, n);
+    return moved(k, key_table_, n);
   }
   template <class V>
   Rows moved_values(const V& v, Index n) const {
-    return moved(v, value_table_, shape_.d_v, n);
+    return moved(v, value_table_, n);
   }
 
   /// Keys or values of the band: each head followed by unit vectors.
