@@ -36,7 +36,7 @@ struct Reinforce {
 /// @param p N × M, the weights that the keys were drawn by. A row of zeros, a query that sees nothing, gives
 ///   zeros, whatever was chosen
 /// @param chosen the key of each row: a list of N integers, or an integer matrix of N × S for S draws a row,
-///   over which the mean is taken. -1 is no draw
+///   over which the mean is taken. -1 is no draw, and adds 0
 /// @param reward as many numbers, N or N × S: the log-likelihood of what came of it, say; or N × 1 for N × S
 ///   draws, a reward that they share
 /// @param baseline b, such as MovingBaseline::value(): lowers the variance, changes no expectation
@@ -81,7 +81,7 @@ typename P::PlainObject reinforce_gradient(const Eigen::MatrixBase<P>& p_argumen
     };
     Wide sum(0);
     for (Index n = 0; n < draws; ++n)
-      if (chosen.coeff(i, n) >= 0) sum += advantage(n);
+      if (static_cast<Index>(chosen.coeff(i, n)) >= 0) sum += advantage(n);
     const Wide h = options.entropy == 0 ? Wide(0) : detail::row_entropy<Wide>(p, i);
     for (Index j = 0; j < p.cols(); ++j) {
       const Wide p_ij = static_cast<Wide>(p.coeff(i, j));
