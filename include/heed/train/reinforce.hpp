@@ -42,7 +42,7 @@ struct Reinforce {
 /// @param baseline b, such as MovingBaseline::value(): lowers the variance, changes no expectation
 /// @throws std::invalid_argument for sizes that differ and for keys that do not exist
 ///
-/// O(N·(M + S)), in double for float; allocates the result, in the storage order of p.
+/// O(N·M·S), in double for float; allocates the result, in the storage order of p.
 template <class P, class C, class R>
 typename P::PlainObject reinforce_gradient(const Eigen::MatrixBase<P>& p_argument,
                                            const Eigen::MatrixBase<C>& chosen_argument,
