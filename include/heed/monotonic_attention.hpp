@@ -136,7 +136,9 @@ class MonotonicHead {
           if (seen(r, j))
             for (Index c = 0; c < b.cols(); ++c) sums(j, c) += Wide(a(r, j) * b(r, c));
     } else {
-      sums += a.transpose().lazyProduct(b);
+      // By rows: Eigen multiplies a transposed left side number by number.
+      const Rows turned = a.transpose();
+      sums += turned.lazyProduct(b);
     }
   }
 

@@ -317,7 +317,8 @@ class ShawParts {
                     Sums& dtable) const {
     Block sums = Block::Constant(band(), width, Wide(0));
     const Block rows = m.block(tile.token, tile.head * width, tile.count, width).template cast<Wide>();
-    add_product(weights.transpose(), rows, sums, finite);
+    // By rows: Eigen multiplies a transposed left side number by number.
+    add_product(Block(weights.transpose()), rows, sums, finite);
     dtable.block(1, first_column(dtable.cols(), tile.head, width), band(), width) +=
         sums.template cast<typename Sums::Scalar>();
   }
