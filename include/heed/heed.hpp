@@ -37,12 +37,18 @@
 #include <heed/mask/window.hpp>
 #include <heed/mask/windows.hpp>
 #include <heed/merge.hpp>
+#include <heed/monotonic_attention.hpp>
 #include <heed/position/alibi.hpp>
 #include <heed/position/rotary.hpp>
+#include <heed/position/shaw.hpp>
 #include <heed/position/sinusoidal.hpp>
 #include <heed/position/t5_buckets.hpp>
 #include <heed/random.hpp>
 #include <heed/score/bias.hpp>
+#include <heed/score/cosine.hpp>
+#include <heed/score/general.hpp>
+#include <heed/score/location.hpp>
+#include <heed/score/normalize.hpp>
 #include <heed/score/scale.hpp>
 #include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>
@@ -50,6 +56,7 @@
 #include <heed/select/entmax.hpp>
 #include <heed/select/gumbel.hpp>
 #include <heed/select/local.hpp>
+#include <heed/select/monotonic.hpp>
 #include <heed/select/sample.hpp>
 #include <heed/select/sink.hpp>
 #include <heed/select/softmax.hpp>
@@ -57,5 +64,14 @@
 #include <heed/select/top_k.hpp>
 #include <heed/select/weight_with.hpp>
 #include <heed/tangents.hpp>
+#include <heed/train/doubly_stochastic.hpp>
+#include <heed/train/entropy.hpp>
+#include <heed/train/expected_or_sampled.hpp>
+#include <heed/train/gumbel_softmax.hpp>
+#include <heed/train/moving_baseline.hpp>
+#include <heed/train/noise.hpp>
+#include <heed/train/reinforce.hpp>
+#include <heed/train/softmax_rows.hpp>
+#include <heed/train/straight_through.hpp>
 
 #endif

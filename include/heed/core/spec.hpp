@@ -255,6 +255,10 @@ namespace detail {
 /// The compiler prints `require_policy<T>` with the type of the argument that is refused.
 template <class Argument>
 constexpr void require_policy() {
+  static_assert(
+      !requires { std::remove_cvref_t<Argument>::recurs_over_rows; },
+      "heed: monotonic() is no selection of attention(): each of its rows depends on the row before; "
+      "call monotonic_attention(q, k, v, monotonic(), policies...)");
   static_assert(policy<Argument>,
                 "heed: this argument is not a policy; a policy is what causal(), heads(8), bias(b), "
                 "score_with(f), ... return");
