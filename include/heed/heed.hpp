@@ -42,6 +42,7 @@
 #include <heed/position/sinusoidal.hpp>
 #include <heed/position/t5_buckets.hpp>
 #include <heed/random.hpp>
+#include <heed/score/additive.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>
 #include <heed/score/score_with.hpp>

@@ -6,18 +6,13 @@
 //
 // with queries in lanes for P, dS and dQᵀ, and D = rowsum(dO ∘ O) less the gradient of the log-sum-exp.
 
-/// Columns of rows that vectors run over are filled up with zeros to whole packs.
-template <class T>
-HEED_INLINE Index whole_packs(Index columns) {
-  return (columns + Pack<T>::width - 1) / Pack<T>::width * Pack<T>::width;
-}
-
 /// The state of a tile. Lane arrays are [row][query lane], row arrays [query][column].
 template <class T>
 struct GradientTile {
-  T* query;       // [d][lanes], times scale (and log2 e unless scores are edited in natural units)
+  T* query;       // [d][lanes], times scale (and log2 e unless scores are edited in natural units), or what a
+                  // scorer makes of them; one row more for the scorer
   T* gradient;    // [d_v][lanes], of the output
-  T* dq;          // [d][lanes], without the scale
+  T* dq;          // [d][lanes], without the scale; room for whole packs
   T* query_rows;  // [lanes][d, whole packs], times scale
   T* out_rows;    // [lanes][d_v, whole packs], gradient of the output
   T* minus_lse;   // [lanes], in base 2; -inf for a query that sees nothing, so that its weights are 0
@@ -26,15 +21,15 @@ struct GradientTile {
   Index d, d_v;
 
   static Index size(Index d, Index d_v) {
-    return (2 * d + d_v + whole_packs<T>(d) + whole_packs<T>(d_v) + 3) * tile_lanes<T>;
+    return (d + d_v + 2 * whole_packs<T>(d) + whole_packs<T>(d_v) + 4) * tile_lanes<T>;
   }
 
   GradientTile(T* memory, Index columns, Index value_columns) : d(columns), d_v(value_columns) {
     constexpr Index lanes = tile_lanes<T>;
     query = memory;
-    gradient = query + d * lanes;
+    gradient = query + (d + 1) * lanes;
     dq = gradient + d_v * lanes;
-    query_rows = dq + d * lanes;
+    query_rows = dq + whole_packs<T>(d) * lanes;
     out_rows = query_rows + whole_packs<T>(d) * lanes;
     minus_lse = out_rows + whole_packs<T>(d_v) * lanes;
     minus_d = minus_lse + lanes;
