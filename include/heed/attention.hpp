@@ -40,9 +40,9 @@ constexpr void check_forward() {
   static_assert(!has_policy<Spec, into_tag> && !has_policy<Spec, accumulate_tag> &&
                     !has_policy<Spec, bias_gradient_tag> && !has_policy<Spec, lse_gradient_tag> &&
                     !has_policy<Spec, sink_gradient_tag> && !has_policy<Spec, parameter_gradient_tag> &&
-                    !has_policy<Spec, relative_bias_gradient_tag>,
+                    !has_policy<Spec, relative_bias_gradient_tag> && !has_policy<Spec, score_gradient_tag>,
                 "heed: into(), accumulate, bias_gradient(), sink_gradient(), parameter_gradient(), "
-                "t5_bias_gradient() and lse_gradient() belong to attention_backward");
+                "t5_bias_gradient(), score_gradient() and lse_gradient() belong to attention_backward");
 }
 
 template <class Q, class K, class V, class Spec>

@@ -135,9 +135,15 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
         x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
       }
     };
+    const auto add_score = [&](Index head, Index a, const Wide& d) {
+      if constexpr (has_policy<Spec, score_gradient_tag>) {
+        auto& x = (*spec.template find<score_gradient_tag>())(head, a);
+        x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + d));
+      }
+    };
     const auto run = [&](const auto* dlse, const auto& add_parameter) {
       reference_backward<adds, Wide>(spec, shape, dout, q, k, v, dlse, to_dq, to_dk, to_dv, add_bias,
-                                     add_sink, add_parameter);
+                                     add_sink, add_parameter, add_score);
     };
     const auto with_parameters = [&](const auto* dlse) {
       if constexpr (has_policy<Spec, parameter_gradient_tag>)
@@ -175,7 +181,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// @param policies the same as attention() had, in any order. Terms of the score are differentiated exactly,
 ///   by running them on dual numbers. Also: `into(dq, dk, dv)` to write to matrices of the caller's (the call
 ///   then returns nothing), `accumulate` to add to them, `bias_gradient(db)`,
-///   `sink_gradient(ds)`, `parameter_gradient(dtheta)`, `t5_bias_gradient(dtable)`, `lse_gradient(dl)`,
+///   `sink_gradient(ds)`, `parameter_gradient(dtheta)`, `t5_bias_gradient(dtable)`, `score_gradient(dw)`,
+///   `lse_gradient(dl)`,
 ///   `use(workspace)`
 /// @return Gradients{dq, dk, dv} in the sizes and storage orders of q, k and v. Key heads get the sum over
 ///   their query heads. A query that sees no key, and a key that no query sees, get exact zeros.
@@ -243,6 +250,13 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
         for (Index h = 0; h < shape.heads; ++h)
           for (Index b = 0; b < bundle.template find<relative_bias_tag>()->buckets(); ++b)
             gradient(h, b) = {};
+    }
+    if constexpr (has_policy<Bundle, score_gradient_tag>) {
+      static_assert(has_policy<Bundle, score_tag>, "heed: score_gradient() without an additive()");
+      const auto& gradient = *bundle.template find<score_gradient_tag>();
+      if (!adds)
+        for (Index h = 0; h < shape.heads; ++h)
+          for (Index a = 0; a < shape.d; ++a) gradient(h, a) = {};
     }
     if constexpr (has_policy<Bundle, sink_gradient_tag>) {
       static_assert(has_policy<Bundle, sink_tag>, "heed: sink_gradient() without a sink()");

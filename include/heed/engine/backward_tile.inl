@@ -143,33 +143,55 @@ HEED_NOINLINE void add_rows(Index rows, const T* a, Index a_row, const T* b, Ind
     product_rows<1, true>(rows, a, a_row, Index(1), b + c, b_row, n, out + c, out_row);
 }
 
-/// dV += P dO, dK += dS Q, dQᵀ += Kᵀ dS, from `queries` queries in the lanes from `lane` on.
+/// dV += P dO, from `queries` queries in the lanes from `lane` on.
+template <class T>
+HEED_INLINE void add_value_gradients(const GradientTile<T>& tile, int lane, Index queries,
+                                     const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
+  const Index value_columns = whole_packs<T>(tile.d_v);
+  add_rows(keys.in.keys, blocks.weights + lane, Index(tile_lanes<T>), tile.out_rows + lane * value_columns,
+           value_columns, queries, value_columns, keys.dv, keys.dv_row);
+}
+
+/// The same, and dK += dS Q, dQᵀ += Kᵀ dS.
 template <int packs, class T>
 HEED_NOINLINE void add_gradients(const GradientTile<T>& tile, int lane, Index queries,
                                  const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
   constexpr Index lanes = tile_lanes<T>;
-  const Index columns = whole_packs<T>(tile.d), value_columns = whole_packs<T>(tile.d_v);
+  const Index columns = whole_packs<T>(tile.d);
   const KeyBlock<T>& block = keys.in;
-  add_rows(block.keys, blocks.weights + lane, lanes, tile.out_rows + lane * value_columns, value_columns,
-           queries, value_columns, keys.dv, keys.dv_row);
+  add_value_gradients(tile, lane, queries, keys, blocks);
   add_rows(block.keys, blocks.ds + lane, lanes, tile.query_rows + lane * columns, columns, queries, columns,
            keys.dk, keys.dk_row);
   product_rows<packs, true>(tile.d, block.k, Index(1), block.k_row, blocks.ds + lane, lanes, block.keys,
                             tile.dq + lane, lanes);
 }
 
-/// The same over visible pairs only, for blocks in which something is not finite.
+/// dV over visible pairs only, for blocks in which something is not finite.
 template <class T>
-HEED_NOINLINE void add_visible_gradients(const GradientTile<T>& tile, int lane, Index queries,
-                                         const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
+HEED_NOINLINE void add_visible_value_gradients(const GradientTile<T>& tile, int lane, Index queries,
+                                               const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
   constexpr T hidden = -std::numeric_limits<T>::infinity();
-  const Index columns = whole_packs<T>(tile.d), value_columns = whole_packs<T>(tile.d_v);
+  const Index value_columns = whole_packs<T>(tile.d_v);
   for (Index j = 0; j < keys.in.keys; ++j)
     for (Index l = lane; l < lane + queries; ++l) {
       const Index at = j * tile_lanes<T> + l;
       if (blocks.seen[at] == hidden) continue;
       for (Index c = 0; c < tile.d_v; ++c)
         keys.dv[j * keys.dv_row + c] += blocks.weights[at] * tile.out_rows[l * value_columns + c];
+    }
+}
+
+/// All three gradients over visible pairs only.
+template <class T>
+HEED_NOINLINE void add_visible_gradients(const GradientTile<T>& tile, int lane, Index queries,
+                                         const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  const Index columns = whole_packs<T>(tile.d);
+  add_visible_value_gradients(tile, lane, queries, keys, blocks);
+  for (Index j = 0; j < keys.in.keys; ++j)
+    for (Index l = lane; l < lane + queries; ++l) {
+      const Index at = j * tile_lanes<T> + l;
+      if (blocks.seen[at] == hidden) continue;
       for (Index c = 0; c < tile.d; ++c) {
         keys.dk[j * keys.dk_row + c] += blocks.ds[at] * tile.query_rows[l * columns + c];
         tile.dq[c * tile_lanes<T> + l] += blocks.ds[at] * keys.in.k[j * keys.in.k_row + c];

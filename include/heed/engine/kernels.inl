@@ -22,6 +22,7 @@
 #include <heed/engine/direct.inl>
 #include <heed/engine/run_tasks.inl>
 #include <heed/engine/backward_tile.inl>
+#include <heed/engine/additive_gradients.inl>
 #include <heed/engine/edit_gradients.inl>
 #include <heed/engine/backward.inl>
 #include <heed/engine/tangents.inl>
