@@ -69,7 +69,8 @@ void one_line(Operands<T>& x) {
   }
 }
 
-/// With a temporary that is kept, and tanh as a quotient of exponentials, which Eigen has as vectors.
+/// With a temporary that is kept, row by row: Eigen has vectors for the hyperbolic tangent of a row of
+/// floats, and for the exponential of a row of doubles, but not with a row broadcast over a matrix.
 template <class T>
 struct Tuned {
   Matrix<T> t;
@@ -77,8 +78,11 @@ struct Tuned {
   void operator()(Operands<T>& x) {
     t.resize(x.m, x.w.size());
     for (Index i = 0; i < x.n; ++i) {
-      t.array() = ((x.k.rowwise() + x.q.row(i)).array() * T(2)).exp();
-      t.array() = T(1) - T(2) / (T(1) + t.array());
+      for (Index j = 0; j < x.m; ++j)
+        if constexpr (sizeof(T) == 4)
+          t.row(j) = (x.k.row(j) + x.q.row(i)).array().tanh();
+        else
+          t.row(j) = T(1) - T(2) / (T(1) + ((x.k.row(j) + x.q.row(i)).array() * T(2)).exp());
       s.noalias() = t * x.w;
       x.select_and_mix(i, s);
     }

@@ -141,6 +141,30 @@ TEST(AttentionAdditive, NothingIsAllocatedWithAWarmWorkspace) {
   }
 }
 
+/// Keys in several pieces, in streams and in the backward pass; with score_gradient() they are in one.
+TEST(AttentionAdditive, ManyKeys) {
+  const auto alone = heed::on(heed::serial());
+  for (const Index n : {3, 20}) {
+    Dice dice(10);
+    const Index m = small ? 4200 : 9000;
+    const RowMatrix<float> q = dice.matrix<float>(n, 2 * 5), k = dice.matrix<float>(m, 5),
+                           v = dice.matrix<float>(m, 3), dout = dice.matrix<float>(n, 2 * 3);
+    const Eigen::VectorXf w = dice.matrix<float>(64, 1).topRows(5);
+    const auto spec = heed::spec(heed::additive(w), heed::heads(2, 1), alone);
+    heed::Saved<float> saved;
+    const RowMatrix<float> y = heed::attention(q, k, v, spec, heed::save(saved));
+    const auto exact = heed::attention(q.cast<long double>(), k.cast<long double>(), v.cast<long double>(),
+                                       heed::additive(w), heed::heads(2, 1));
+    EXPECT_TRUE(y.isApprox(exact.cast<float>(), 1e-5f));
+    Eigen::VectorXf dw(5);
+    const auto pieces = heed::attention_backward(dout, q, k, v, y, saved, spec);
+    const auto whole = heed::attention_backward(dout, q, k, v, y, saved, spec, heed::score_gradient(dw));
+    EXPECT_TRUE(pieces.dq.isApprox(whole.dq, 1e-5f));
+    EXPECT_TRUE(pieces.dk.isApprox(whole.dk, 1e-5f));
+    EXPECT_TRUE(pieces.dv.isApprox(whole.dv, 1e-5f));
+  }
+}
+
 /// All gradients at once, by central differences in double: tiles and streams, ragged, grouped heads.
 TEST(AttentionAdditive, GradientsAreDifferences) {
   Dice dice(8);

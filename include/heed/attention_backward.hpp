@@ -191,7 +191,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 ///
 /// Weights are computed again from the log-sum-exp, block by block: nothing of size N × M is stored, and all
 /// a forward pass must keep is its output and one number a row and head (recomputation as 1604.06174 wants
-/// it). Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass. Memory beyond the
+/// it). Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass (of additive scores up
+/// to 2.8). Memory beyond the
 /// result: about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values
 /// whose rows lie far apart or are columns, and gradients of keys and values of which the same holds or whose
 /// d is not a multiple of the vector's width. Threads: one task for each sequence and key head (all heads of

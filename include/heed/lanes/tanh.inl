@@ -15,10 +15,10 @@ HEED_INLINE Pack<T> reciprocal(Pack<T> x) {
   (void)one;
 #if HEED_LANES == HEED_LANES_AVX512
   if constexpr (sizeof(T) == 4) {
-    const Pack<T> r = {_mm512_rcp14_ps(x.raw)};
+    const Pack<T> r = {_mm512_maskz_rcp14_ps(0xFFFF, x.raw)};
     return multiply_add(r, minus_product(x, r, one), r);
   } else {
-    Pack<T> r = {_mm512_rcp14_pd(x.raw)};
+    Pack<T> r = {_mm512_maskz_rcp14_pd(0xFF, x.raw)};
     r = multiply_add(r, minus_product(x, r, one), r);
     return multiply_add(r, minus_product(x, r, one), r);
   }
@@ -131,7 +131,7 @@ HEED_INLINE Pack<T> tanh(Pack<T> x) {
   const Pack<T> more = less + broadcast(T(2));
 #if HEED_LANES == HEED_LANES_AVX512
   if constexpr (single) {
-    const Pack<T> r = {_mm512_rcp14_ps(more.raw)};
+    const Pack<T> r = {_mm512_maskz_rcp14_ps(0xFFFF, more.raw)};
     const Pack<T> t = less * r;
     return with_sign(multiply_add(r, minus_product(more, t, less), t), x);
   }
