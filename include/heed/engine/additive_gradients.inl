@@ -28,11 +28,11 @@ HEED_NOINLINE void turn_gradient_tile(const AdditiveScorer<T>& scorer, const Gra
                     tile.query_rows + a * lanes + v * width * width, Index(width), Index(1));
 }
 
-/// all_dq = the sums of a tile times scale · 4 w, or added.
+/// all_dq = the sums of a tile times 4 · scale · w, or added.
 template <class T>
-HEED_NOINLINE void store_gradient_panels(const AdditiveScorer<T>& scorer, const GradientTile<T>& tile,
-                                         const Operand<T>& all_dq, bool add, const Place& place,
-                                         const TileRows& rows) {
+HEED_NOINLINE void store_gradient_tile(const AdditiveScorer<T>& scorer, const GradientTile<T>& tile, T,
+                                       const Operand<T>& all_dq, bool add, const Place& place,
+                                       const TileRows& rows) {
   constexpr int width = Pack<T>::width, lanes = tile_lanes<T>;
   const Operand<T> dq = all_dq.at(place.query_begin + rows.begin, place.head * tile.d);
   for (Index l = 0; l < rows.end - rows.begin; ++l)
@@ -100,7 +100,7 @@ HEED_NOINLINE void add_panel(const T* query, T* dq, Index queries, const T* k, I
 
 /// Gradients of queries and keys, and Σ ds scale t added to `dw` unless it is null, from `queries` queries in
 /// the lanes from `lane` on. ds and seen are [key][lanes]; seen is null, or -inf where a pair is invisible.
-template <class T>
+template <int packs, class T>
 HEED_NOINLINE void add_score_gradients(const AdditiveScorer<T>& scorer, const GradientTile<T>& tile, int lane,
                                        Index queries, const GradientKeys<T>& keys, const T* ds, const T* seen,
                                        double* dw) {

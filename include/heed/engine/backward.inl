@@ -34,7 +34,9 @@ struct BackwardWork {
       const GradientKeys<T> block = keys.from(j - origin, count);
       weigh_again<packs>(tile, lane, block.in, blocks.weights);
       differentiate_scores<packs>(tile, lane, block.in, blocks.weights, blocks.ds);
-      add_gradients<packs>(tile, lane, queries(lane, packs), block, blocks);
+      add_value_gradients(tile, lane, queries(lane, packs), block, blocks);
+      add_score_gradients<packs>(scorer, tile, lane, queries(lane, packs), block, blocks.ds, nullptr,
+                                 nullptr);
       j += count;
     }
   }
@@ -84,19 +86,12 @@ struct BackwardWork {
       if constexpr (wants_buckets)
         add_bucket_gradient(buckets, blocks.ds + lane, queries(lane, packs), count, i, j);
       if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.through, lane, count);
-      if constexpr (Scorer::fused) {
-        if (guarded)
-          add_visible_gradients(tile, lane, queries(lane, packs), block, blocks);
-        else
-          add_gradients<packs>(tile, lane, queries(lane, packs), block, blocks);
-      } else {
-        if (guarded)
-          add_visible_value_gradients(tile, lane, queries(lane, packs), block, blocks);
-        else
-          add_value_gradients(tile, lane, queries(lane, packs), block, blocks);
-        add_score_gradients(scorer, tile, lane, queries(lane, packs), block, blocks.ds,
-                            guarded ? blocks.seen : nullptr, score_sums);
-      }
+      if (guarded)
+        add_visible_value_gradients(tile, lane, queries(lane, packs), block, blocks);
+      else
+        add_value_gradients(tile, lane, queries(lane, packs), block, blocks);
+      add_score_gradients<packs>(scorer, tile, lane, queries(lane, packs), block, blocks.ds,
+                                 guarded ? blocks.seen : nullptr, score_sums);
       j += count;
     }
   }
@@ -179,6 +174,15 @@ HEED_NOINLINE void store_gradient_tile(const GradientTile<T>& tile, T scale, con
       lanes_to_rows(tile.dq + l, Index(tile_lanes<T>), factor, count, tile.d, to, dq.row, dq.column);
   }
 }
+
+/// The same by the scorer's name; and what a scorer makes of a loaded tile: dot products take it as it is.
+template <class T>
+void store_gradient_tile(const DotScorer<T>&, const GradientTile<T>& tile, T scale, const Operand<T>& all_dq,
+                         bool add, const Place& place, const TileRows& rows) {
+  store_gradient_tile(tile, scale, all_dq, add, place, rows);
+}
+template <class T>
+void turn_gradient_tile(const DotScorer<T>&, const GradientTile<T>&, int) {}
 
 /// Where the gradients of one key head are added up: in the caller's matrix where its rows hold whole packs
 /// close together, else in scratch.
@@ -308,8 +312,7 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
         if (rows[count].packs == 0) break;
         load_gradient_tile(GradientTile<T>(scratch + count * tile_size, d, d_v), p, place, rows[count],
                            scorer.query_factor());
-        if constexpr (!Scorer::fused)
-          turn_gradient_tile(scorer, GradientTile<T>(scratch + count * tile_size, d, d_v), rows[count].packs);
+        turn_gradient_tile(scorer, GradientTile<T>(scratch + count * tile_size, d, d_v), rows[count].packs);
       }
       if (count == 0) break;
       for (Index from = begin; from < end;) {
@@ -327,10 +330,7 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
       }
       for (int g = 0; g < count; ++g) {
         const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
-        if constexpr (Scorer::fused)
-          store_gradient_tile(tile, p.scale, dq, add_dq, place, rows[g]);
-        else
-          store_gradient_panels(scorer, tile, dq, add_dq, place, rows[g]);
+        store_gradient_tile(scorer, tile, p.scale, dq, add_dq, place, rows[g]);
       }
       if (count < tiles) break;
     }

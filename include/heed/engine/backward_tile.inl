@@ -152,21 +152,7 @@ HEED_INLINE void add_value_gradients(const GradientTile<T>& tile, int lane, Inde
            value_columns, queries, value_columns, keys.dv, keys.dv_row);
 }
 
-/// The same, and dK += dS Q, dQᵀ += Kᵀ dS.
-template <int packs, class T>
-HEED_NOINLINE void add_gradients(const GradientTile<T>& tile, int lane, Index queries,
-                                 const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
-  constexpr Index lanes = tile_lanes<T>;
-  const Index columns = whole_packs<T>(tile.d);
-  const KeyBlock<T>& block = keys.in;
-  add_value_gradients(tile, lane, queries, keys, blocks);
-  add_rows(block.keys, blocks.ds + lane, lanes, tile.query_rows + lane * columns, columns, queries, columns,
-           keys.dk, keys.dk_row);
-  product_rows<packs, true>(tile.d, block.k, Index(1), block.k_row, blocks.ds + lane, lanes, block.keys,
-                            tile.dq + lane, lanes);
-}
-
-/// dV over visible pairs only, for blocks in which something is not finite.
+/// The same over visible pairs only, for blocks in which something is not finite.
 template <class T>
 HEED_NOINLINE void add_visible_value_gradients(const GradientTile<T>& tile, int lane, Index queries,
                                                const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
@@ -181,20 +167,30 @@ HEED_NOINLINE void add_visible_value_gradients(const GradientTile<T>& tile, int 
     }
 }
 
-/// All three gradients over visible pairs only.
-template <class T>
-HEED_NOINLINE void add_visible_gradients(const GradientTile<T>& tile, int lane, Index queries,
-                                         const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
-  constexpr T hidden = -std::numeric_limits<T>::infinity();
+/// dK += dS Q, dQᵀ += Kᵀ dS, from the gradients ds of the scores, [key][lanes]. Over visible pairs only where
+/// `seen` is not null: it is -inf where a pair is invisible. Dot products have no weights: dw is null.
+template <int packs, class T>
+HEED_NOINLINE void add_score_gradients(const DotScorer<T>&, const GradientTile<T>& tile, int lane,
+                                       Index queries, const GradientKeys<T>& keys, const T* ds, const T* seen,
+                                       double*) {
+  constexpr Index lanes = tile_lanes<T>;
   const Index columns = whole_packs<T>(tile.d);
-  add_visible_value_gradients(tile, lane, queries, keys, blocks);
-  for (Index j = 0; j < keys.in.keys; ++j)
+  const KeyBlock<T>& block = keys.in;
+  if (seen == nullptr) {
+    add_rows(block.keys, ds + lane, lanes, tile.query_rows + lane * columns, columns, queries, columns,
+             keys.dk, keys.dk_row);
+    product_rows<packs, true>(tile.d, block.k, Index(1), block.k_row, ds + lane, lanes, block.keys,
+                              tile.dq + lane, lanes);
+    return;
+  }
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  for (Index j = 0; j < block.keys; ++j)
     for (Index l = lane; l < lane + queries; ++l) {
-      const Index at = j * tile_lanes<T> + l;
-      if (blocks.seen[at] == hidden) continue;
+      const Index at = j * lanes + l;
+      if (seen[at] == hidden) continue;
       for (Index c = 0; c < tile.d; ++c) {
-        keys.dk[j * keys.dk_row + c] += blocks.ds[at] * tile.query_rows[l * columns + c];
-        tile.dq[c * tile_lanes<T> + l] += blocks.ds[at] * keys.in.k[j * keys.in.k_row + c];
+        keys.dk[j * keys.dk_row + c] += ds[at] * tile.query_rows[l * columns + c];
+        tile.dq[c * lanes + l] += ds[at] * block.k[j * block.k_row + c];
       }
     }
 }

@@ -12,6 +12,13 @@
 //     scores<packs>(query, d, block, out)            from the lane that query and out point to on
 //     row_scores(...)                    the same for few queries, in rows (streamed.inl)
 //
+// and in the backward pass, with a tile whose query_rows and dq are the scorer's own between the first of
+// these and the last,
+//
+//     turn_gradient_tile(scorer, tile, packs)
+//     add_score_gradients<packs>(scorer, tile, lane, queries, keys, ds, seen, dw)     dq, dk and dw from ds
+//     store_gradient_tile(scorer, tile, scale, dq, add, place, rows)
+//
 // `query` is [d + 1][lanes]: the last row is the scorer's own. additive.inl has the other scorer.
 
 /// Columns of rows that vectors run over are filled up with zeros to whole packs.
