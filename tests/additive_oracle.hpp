@@ -2,16 +2,16 @@
 // Holds additive attention and its gradients against plain loops in the next wider type. With u the unit
 // roundoff, W = |scale| Σ|w| and n the keys that a row sees:
 //
-//   scores      r = 1 / (1 + EF) carries 3 u of each exponential, 1 u of the sum and 3 u of the reciprocal,
+//   scores      r = 1 / (1 + EF) carries 2 u of each exponential, 2 u of product and sum and 4 u of the reciprocal,
 //   so
-//               t = 1 - 2 r is off by 8 u at most; partial sums never exceed W, so adding up A of them costs
-//               5 √A u W, and rounding factor and weights 2 u W:  δ = (10 + 5 √A) u W + u (2 max|s| + 2)
+//               t = 1 - 2 r is off by 10 u at most; partial sums never exceed W, so adding up A of them costs
+//               5 √A u W, and rounding factor and weights 2 u W:  δ = (12 + 5 √A) u W + u (2 max|s| + 2)
 //   output      (2 δ + (7 + 5 √n) u) Σ_j p_j |v_j|, as for dot products
 //   gradients   with w = 2 δ + (7 + 5 √n) u and the error e_ij of ds_ij as in gradient_oracle.hpp, each 1 -
 //   t²
 //               off by 20 u and N or M of them added up:
 //                 dq, dk   Σ |scale w_a| (e (1 - t²) + |ds| (20 u + (w + 5 √N u)(1 - t²)))
-//                 dw       Σ |scale| (e + |ds| (8 u + w + 5 √(N·M, at most 6144) u))
+//                 dw       Σ |scale| (e + |ds| (10 u + w + 5 √(N·M, at most 6144) u))
 //
 // Terms multiply δ by their slope.
 #ifndef HEED_TESTS_ADDITIVE_ORACLE_HPP
@@ -175,7 +175,7 @@ class AdditiveOracle {
       if (seen == 0) continue;
       double sum = std::exp(spec.template sink<double>(place.head) - top);
       for (Index j = 0; j < m; ++j) sum += of(p, j) = std::exp(of(p, j) - top);
-      const double delta = (10 + 5 * std::sqrt(static_cast<double>(d))) * u * size * std::max(1.0, steepest) +
+      const double delta = (12 + 5 * std::sqrt(static_cast<double>(d))) * u * size * std::max(1.0, steepest) +
                            u * (2 * most + 2);
       const double width = 2 * delta + (7 + 5 * std::sqrt(static_cast<double>(seen))) * u;
       double mean = 0, mix = 0;
@@ -212,7 +212,7 @@ class AdditiveOracle {
                              (e * (h + 20 * u) + ds * (20 * u + (width + adding_up) * h));
             bounds.dq(row, qh + a) += b;
             bounds.dk(place.key_begin + j, kh + a) += b;
-            bounds.dw(place.head, a) += std::abs(scale) * (e + ds * (8 * u + width + adding_all));
+            bounds.dw(place.head, a) += std::abs(scale) * (e + ds * (10 * u + width + adding_all));
           }
         }
     }
