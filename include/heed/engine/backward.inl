@@ -35,8 +35,8 @@ struct BackwardWork {
       weigh_again<packs>(tile, lane, block.in, blocks.weights);
       differentiate_scores<packs>(tile, lane, block.in, blocks.weights, blocks.ds);
       add_value_gradients(tile, lane, queries(lane, packs), block, blocks);
-      add_score_gradients<packs>(scorer, tile, lane, queries(lane, packs), block, blocks.ds, nullptr,
-                                 nullptr);
+      add_score_gradients<packs>(scorer, tile, lane, queries(lane, packs), block, blocks.ds,
+                                 static_cast<const T*>(nullptr), nullptr);
       j += count;
     }
   }
