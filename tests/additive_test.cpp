@@ -178,7 +178,8 @@ TEST(Additive, OtherScalars) {
 
   using Active = Eigen::AutoDiffScalar<Eigen::VectorXd>;
   Matrix<Active> aq(4, 6), ak = k.cast<Active>(), av = values.cast<Active>();
-  for (Index t = 0; t < q.size(); ++t) aq.data()[t] = Active(q.data()[t], q.size(), t);
+  for (Index t = 0; t < q.size(); ++t)
+    aq.data()[t] = Active(q.data()[t], static_cast<int>(q.size()), static_cast<int>(t));
   const Matrix<Active> ay = heed::attention(aq, ak, av, spec);
   Eigen::VectorXd slope = Eigen::VectorXd::Zero(q.size());
   for (Index t = 0; t < y.size(); ++t) {
