@@ -219,8 +219,119 @@ HEED_NOINLINE double check_tile() {
   return worst;
 }
 
+/// tanh, exp_twice and reciprocal on one pack.
+template <class T>
+HEED_NOINLINE void tanh_pack(const T* in, T* out) {
+  lanes::store(out, lanes::tanh(lanes::load(in)));
+}
+template <class T>
+HEED_NOINLINE void exp_twice_pack(const T* in, T* out) {
+  lanes::store(out, lanes::exp_twice(lanes::load(in)));
+}
+template <class T>
+HEED_NOINLINE void reciprocal_pack(const T* in, T* out) {
+  lanes::store(out, lanes::reciprocal(lanes::load(in)));
+}
+
+/// A function's documented range and error, and the arguments to try.
+template <class T>
+struct Claim {
+  const char* name;
+  void (*pack)(const T*, T*);
+  typename WiderOf<T>::type (*exact)(typename WiderOf<T>::type);
+  double low, high;  // of |x|
+  bool negative;     // too
+  double most;       // error allowed
+  bool in_ulp;       // of the result, or else in units of roundoff of it
+};
+
+/// Worst error of a function over arguments of every exponent in its range, densely where it bends.
+template <class T>
+HEED_NOINLINE double worst_error(const Claim<T>& claim, int per_exponent) {
+  using Wide = typename WiderOf<T>::type;
+  constexpr int width = lanes::Pack<T>::width, digits = std::numeric_limits<T>::digits;
+  Dice dice(95);
+  T in[width], out[width];
+  double worst = 0;
+  int filled = 0;
+  const auto ask = [&](double x) {
+    const T a = static_cast<T>(x);
+    if (!(std::abs(a) >= claim.low && std::abs(a) <= claim.high)) return;
+    in[filled++] = a;
+    if (filled < width) return;
+    filled = 0;
+    claim.pack(in, out);
+    for (int l = 0; l < width; ++l) {
+      const Wide exact = claim.exact(static_cast<Wide>(in[l]));
+      const int exponent = std::max(std::ilogb(exact), std::numeric_limits<T>::min_exponent - 1);
+      const Wide unit = claim.in_ulp ? std::ldexp(Wide(1), exponent - digits + 1)
+                                     : std::abs(exact) * std::numeric_limits<T>::epsilon() / 2;
+      const double error = static_cast<double>(std::abs(static_cast<Wide>(out[l]) - exact) / unit);
+      if (!(error <= worst)) worst = error;
+    }
+  };
+  for (int e = std::numeric_limits<T>::min_exponent - 1; e < std::numeric_limits<T>::max_exponent; ++e)
+    for (int t = 0; t < (e > -8 && e < 10 ? per_exponent : 20); ++t) {
+      const double x = std::ldexp(1 + dice.uniform(), e);
+      ask(x);
+      if (claim.negative) ask(-x);
+    }
+  for (int l = 0; l < width; ++l) ask(claim.low > 0 ? claim.low : claim.high);
+  return worst;
+}
+
+template <class T>
+HEED_NOINLINE void check_tanh(const char* set) {
+  using Wide = typename WiderOf<T>::type;
+  constexpr bool single = sizeof(T) == 4;
+  constexpr int width = lanes::Pack<T>::width;
+  const Claim<T> claims[] = {
+      {"tanh", tanh_pack<T>, [](Wide x) -> Wide { return std::tanh(x); }, 0,
+       std::numeric_limits<double>::max(), true, 3, true},
+      {"exp_twice", exp_twice_pack<T>, [](Wide x) -> Wide { return std::exp(2 * x); }, 0, single ? 42. : 350.,
+       true, 2, false},
+      {"reciprocal", reciprocal_pack<T>, [](Wide x) -> Wide { return 1 / x; }, 1, single ? 0x1p122 : 0x1p1010,
+       false, 4, false},
+  };
+  for (const Claim<T>& claim : claims) {
+    const double worst = worst_error(claim, small ? 500 : single ? 40000 : 20000);
+    std::printf("%s, %s, %s: worst error %.3f, allowed %g\n", claim.name, single ? "float" : "double", set,
+                worst, claim.most);
+    EXPECT_LE(worst, claim.most) << claim.name << " " << set;
+  }
+  // Odd, within ±1, ±1 at infinity, zeros keep their sign, NaN stays in its lane.
+  Dice dice(96);
+  T in[width], out[width], other[width];
+  for (int turn = 0; turn < 2000; ++turn) {
+    for (int l = 0; l < width; ++l)
+      in[l] = static_cast<T>(std::ldexp(dice.normal(), static_cast<int>(dice.below(9)) - 3));
+    if (turn == 0) in[0] = T(0), in[1] = std::numeric_limits<T>::infinity();
+    if (turn == 1) in[0] = std::numeric_limits<T>::max(), in[1] = std::numeric_limits<T>::denorm_min();
+    tanh_pack(in, out);
+    for (int l = 0; l < width; ++l) in[l] = -in[l];
+    tanh_pack(in, other);
+    for (int l = 0; l < width; ++l) {
+      EXPECT_EQ(out[l], -other[l]) << in[l];
+      EXPECT_EQ(std::signbit(other[l]), std::signbit(in[l])) << in[l];
+      EXPECT_LE(std::abs(out[l]), T(1)) << in[l];
+    }
+    if (turn == 0) {
+      EXPECT_EQ(out[1], T(1));
+    }
+  }
+  in[0] = std::numeric_limits<T>::quiet_NaN();
+  for (int l = 1; l < width; ++l) in[l] = T(1);
+  for (const auto& claim : claims) {
+    claim.pack(in, out);
+    EXPECT_TRUE(out[0] != out[0]) << claim.name;
+    for (int l = 1; l < width; ++l)
+      EXPECT_NEAR(static_cast<double>(out[l]), static_cast<double>(claim.exact(Wide(1))), 1e-5) << claim.name;
+  }
+}
+
 template <class T>
 HEED_NOINLINE void check_all(const char* set) {
+  check_tanh<T>(set);
   const char* scalar = sizeof(T) == 4 ? "float" : "double";
   const Exp2Report<T> report = check_exp2<T>(small ? 50 : sizeof(T) == 4 ? 4000 : 500);
   std::printf("exp2, %s, %s: worst error %.3f ULP at %.17g\n", scalar, set, report.worst,

@@ -179,9 +179,9 @@ TEST(Training, ReinforceFormula) {
   EXPECT_THROW(heed::reinforce_gradient(p, several, Matrix<double>(3, 3)), std::invalid_argument);
 }
 
-/// The keys that Gumbel's trick draws, a row of a hard gumbel_softmax() each.
+/// The keys that Gumbel's trick draws, a row of a hard gumbel_softmax_rows() each.
 std::vector<Index> draw(const Matrix<double>& s, std::uint64_t seed) {
-  const Matrix<double> y = heed::gumbel_softmax(s, {.seed = seed, .hard = true});
+  const Matrix<double> y = heed::gumbel_softmax_rows(s, {.seed = seed, .hard = true});
   std::vector<Index> chosen;
   for (Index i = 0; i < y.rows(); ++i) {
     Index a = -1;
@@ -230,7 +230,7 @@ TEST(Training, GumbelDrawsFromTheSoftmax) {
   const Matrix<double> s = Dice(9).matrix<double>(2, 5);
   Statistics draws;
   for (std::uint64_t seed = 0; seed < 20000; ++seed)
-    draws.add(heed::gumbel_softmax(s, {.temperature = 0.7, .seed = seed, .hard = true}));
+    draws.add(heed::gumbel_softmax_rows(s, {.temperature = 0.7, .seed = seed, .hard = true}));
   std::printf("gumbel: %.2f standard errors from the softmax\n",
               draws.standard_errors(heed::softmax_rows(s)));
   EXPECT_LE(draws.standard_errors(heed::softmax_rows(s)), 4);
@@ -242,22 +242,23 @@ TEST(Training, GumbelSoftmaxGradient) {
     for (const Index m : {1, 2, 9}) {
       const heed::GumbelSoftmax options{.temperature = 0.6, .seed = 4};
       const RowMatrix<double> s = Dice(3).matrix<double>(n, m), dy = Dice(4).matrix<double>(n, m);
-      EXPECT_LE(worst_difference(s, RowMatrix<double>(heed::gumbel_softmax_gradient(dy, s, options, place)),
-                                 [&](const auto& x) {
-                                   return heed::gumbel_softmax(x, options, place).cwiseProduct(dy).sum();
-                                 }),
-                1e-8);
-      EXPECT_EQ(Matrix<double>(heed::gumbel_softmax(s, options, place)),
-                heed::gumbel_softmax(Matrix<double>(s), options, place));
+      EXPECT_LE(
+          worst_difference(s, RowMatrix<double>(heed::gumbel_softmax_rows_gradient(dy, s, options, place)),
+                           [&](const auto& x) {
+                             return heed::gumbel_softmax_rows(x, options, place).cwiseProduct(dy).sum();
+                           }),
+          1e-8);
+      EXPECT_EQ(Matrix<double>(heed::gumbel_softmax_rows(s, options, place)),
+                heed::gumbel_softmax_rows(Matrix<double>(s), options, place));
       heed::GumbelSoftmax hard = options;
       hard.hard = true;
-      EXPECT_EQ(heed::gumbel_softmax_gradient(dy, s, hard, place),
-                heed::gumbel_softmax_gradient(dy, s, options, place));
+      EXPECT_EQ(heed::gumbel_softmax_rows_gradient(dy, s, hard, place),
+                heed::gumbel_softmax_rows_gradient(dy, s, options, place));
     }
   // The formula, pair by pair.
   const Matrix<double> s = Dice(3).matrix<double>(2, 3);
   const heed::PairDraws draws(8, place);
-  const Matrix<double> y = heed::gumbel_softmax(s, {.temperature = 2, .seed = 8}, place);
+  const Matrix<double> y = heed::gumbel_softmax_rows(s, {.temperature = 2, .seed = 8}, place);
   for (Index i = 0; i < 2; ++i) {
     Eigen::RowVector3d e;
     for (Index j = 0; j < 3; ++j) {
@@ -266,20 +267,20 @@ TEST(Training, GumbelSoftmaxGradient) {
     }
     EXPECT_TRUE(y.row(i).isApprox(e / e.sum(), 1e-14));
   }
-  EXPECT_NE(y, heed::gumbel_softmax(s, {.temperature = 2, .seed = 9}, place));
-  EXPECT_NE(y, heed::gumbel_softmax(s, {.temperature = 2, .seed = 8}));
+  EXPECT_NE(y, heed::gumbel_softmax_rows(s, {.temperature = 2, .seed = 9}, place));
+  EXPECT_NE(y, heed::gumbel_softmax_rows(s, {.temperature = 2, .seed = 8}));
   // Pairs that do not exist.
   Matrix<double> hidden(2, 3);
   hidden << minus_infinity, minus_infinity, minus_infinity, minus_infinity, 0, minus_infinity;
   for (const bool hard : {false, true}) {
-    const Matrix<double> z = heed::gumbel_softmax(hidden, {.hard = hard});
+    const Matrix<double> z = heed::gumbel_softmax_rows(hidden, {.hard = hard});
     EXPECT_TRUE(z.row(0).isZero(0));
     EXPECT_EQ(z.row(1), Eigen::RowVector3d(0, 1, 0));
   }
-  EXPECT_TRUE(heed::gumbel_softmax_gradient(s, hidden).isZero(0));
-  EXPECT_THROW(heed::gumbel_softmax(s, {.temperature = 0}), std::invalid_argument);
-  EXPECT_THROW(heed::gumbel_softmax_gradient(s, s, {.temperature = -1}), std::invalid_argument);
-  EXPECT_THROW(heed::gumbel_softmax_gradient(s.leftCols(1), s), std::invalid_argument);
+  EXPECT_TRUE(heed::gumbel_softmax_rows_gradient(s, hidden).isZero(0));
+  EXPECT_THROW(heed::gumbel_softmax_rows(s, {.temperature = 0}), std::invalid_argument);
+  EXPECT_THROW(heed::gumbel_softmax_rows_gradient(s, s, {.temperature = -1}), std::invalid_argument);
+  EXPECT_THROW(heed::gumbel_softmax_rows_gradient(s.leftCols(1), s), std::invalid_argument);
 }
 
 TEST(Training, StraightThrough) {
@@ -288,14 +289,14 @@ TEST(Training, StraightThrough) {
   s << 1, 3, 3, none, none, none, none, -5, none, 0, -1, -2;
   Matrix<float> expected(4, 3);
   expected << 0, 1, 0, 0, 0, 0, 0, 1, 0, 1, 0, 0;
-  EXPECT_EQ(heed::straight_through(s), expected);
-  EXPECT_EQ(heed::straight_through(RowMatrix<float>(s)), RowMatrix<float>(expected));
+  EXPECT_EQ(heed::argmax_rows(s), expected);
+  EXPECT_EQ(heed::argmax_rows(RowMatrix<float>(s)), RowMatrix<float>(expected));
   const Matrix<double> x = Dice(1).matrix<double>(3, 5), dy = Dice(2).matrix<double>(3, 5);
   EXPECT_LE(worst_difference(x, Matrix<double>(heed::straight_through_gradient(dy, x)),
                              [&](const auto& z) { return heed::softmax_rows(z).cwiseProduct(dy).sum(); }),
             1e-9);
   EXPECT_TRUE(heed::straight_through_gradient(s, s).row(1).isZero(0));
-  EXPECT_EQ(heed::straight_through(Matrix<float>(2, 0)).cols(), 0);
+  EXPECT_EQ(heed::argmax_rows(Matrix<float>(2, 0)).cols(), 0);
 }
 
 /// One-hot or expected, the mean of the mix is Σ_j p_j v_j, and taking the expected one half of the time
@@ -306,7 +307,7 @@ TEST(Training, ExpectedOrSampled) {
   Statistics mixed, sampled;
   double taken = 0;
   for (std::uint64_t seed = 0; seed < 20000; ++seed) {
-    const Matrix<double> hard = heed::gumbel_softmax(s, {.seed = seed, .hard = true}) * v;
+    const Matrix<double> hard = heed::gumbel_softmax_rows(s, {.seed = seed, .hard = true}) * v;
     sampled.add(hard);
     mixed.add(heed::expected_or_sampled(expected, hard, {.seed = seed + 1000000}));
     taken += heed::ExpectedOrSampled{.seed = seed + 1000000}.expected(1);

@@ -149,7 +149,7 @@ class SelectionOracle {
     const Index token = place.query_begin + i;
     const double scale = std::abs(spec.template scale<double>(d));
     Row row;
-    heed::detail::score_row(rules, shape, place, spec.template scale<Wide>(d), i, q, k, row);
+    heed::detail::score_row(spec, rules, shape, place, spec.template scale<Wide>(d), i, q, k, row);
     ++rows_;
     if (row.empty()) return;
     const auto key = [&](const auto& w) { return place.key_begin + w.key; };

@@ -41,9 +41,10 @@ constexpr void check_forward() {
                     !has_policy<Spec, bias_gradient_tag> && !has_policy<Spec, lse_gradient_tag> &&
                     !has_policy<Spec, sink_gradient_tag> && !has_policy<Spec, parameter_gradient_tag> &&
                     !has_policy<Spec, relative_bias_gradient_tag> && !has_policy<Spec, alpha_gradient_tag> &&
-                    !has_policy<Spec, weight_parameter_gradient_tag>,
+                    !has_policy<Spec, weight_parameter_gradient_tag> && !has_policy<Spec, score_gradient_tag>,
                 "heed: into(), accumulate, bias_gradient(), sink_gradient(), parameter_gradient(), "
-                "t5_bias_gradient(), alpha_gradient(), weight_parameter_gradient() and lse_gradient() belong "
+                "t5_bias_gradient(), alpha_gradient(), weight_parameter_gradient(), score_gradient() and "
+                "lse_gradient() belong "
                 "to attention_backward");
 }
 
@@ -149,8 +150,8 @@ void attend_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::Matri
 /// @param policies what makes the variant, in any order: `heads`, `sequences`, `scale`, masks (`causal`,
 /// `window`, `last`, `lengths`,
 ///   `documents`, `dense_mask`, `mask_where`, the sparse patterns in mask/, and what `&`, `|`, `!` make of
-///   them), score terms (`softcap`, `alibi`, `bias`, `score_with`), `softmax`, `sink`, `dropout`, `save`,
-///   `use(workspace)`, `on`, `when`, or a `spec` of them
+///   them), scores other than dot products (`additive`), score terms (`softcap`, `alibi`, `bias`,
+///   `score_with`), `softmax`, `sink`, `dropout`, `save`, `use(workspace)`, `on`, `when`, or a `spec` of them
 /// @return N × (H·d_v) in the storage order of q. A query that sees no key gets zeros; keys and values that
 /// nobody sees are not read.
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a

@@ -106,12 +106,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
       p.heads_together = bias.heads_share(shape);
       p.all_together = bias.sequences_share(shape);
     }
-    if constexpr (Spec::selects_rows) {
-      run_rows_backward(p, spec, workspace_of(spec));
-    } else {
-      run_backward(p, spec, workspace_of(spec));
-      if constexpr (has_policy<Spec, sink_gradient_tag>) add_sink_gradients(p, spec);
-    }
+    run_backward(p, spec, workspace_of(spec));
+    if constexpr (has_policy<Spec, sink_gradient_tag> && !Spec::selects_rows) add_sink_gradients(p, spec);
   } else {
     (void)saved;
     (void)out_expression;
@@ -139,9 +135,15 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
         x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + ds));
       }
     };
+    const auto add_score = [&](Index head, Index a, const Wide& d) {
+      if constexpr (has_policy<Spec, score_gradient_tag>) {
+        auto& x = (*spec.template find<score_gradient_tag>())(head, a);
+        x = static_cast<std::remove_cvref_t<decltype(x)>>(Wide(static_cast<Wide>(x) + d));
+      }
+    };
     const auto run = [&](const auto* dlse, const auto& add_parameter) {
       reference_backward<adds, Wide>(spec, shape, dout, q, k, v, dlse, to_dq, to_dk, to_dv, add_bias,
-                                     add_sink, add_parameter);
+                                     add_sink, add_parameter, add_score);
     };
     const auto with_parameters = [&](const auto* dlse) {
       if constexpr (has_policy<Spec, parameter_gradient_tag>)
@@ -179,7 +181,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// @param policies the same as attention() had, in any order. Terms of the score are differentiated exactly,
 ///   by running them on dual numbers. Also: `into(dq, dk, dv)` to write to matrices of the caller's (the call
 ///   then returns nothing), `accumulate` to add to them, `bias_gradient(db)`,
-///   `sink_gradient(ds)`, `parameter_gradient(dtheta)`, `t5_bias_gradient(dtable)`, `lse_gradient(dl)`,
+///   `sink_gradient(ds)`, `parameter_gradient(dtheta)`, `t5_bias_gradient(dtable)`, `score_gradient(dw)`,
+///   `lse_gradient(dl)`,
 ///   `use(workspace)`
 /// @return Gradients{dq, dk, dv} in the sizes and storage orders of q, k and v. Key heads get the sum over
 ///   their query heads. A query that sees no key, and a key that no query sees, get exact zeros.
@@ -188,7 +191,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 ///
 /// Weights are computed again from the log-sum-exp, block by block: nothing of size N × M is stored, and all
 /// a forward pass must keep is its output and one number a row and head (recomputation as 1604.06174 wants
-/// it). Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass. Memory beyond the
+/// it). Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass (of additive scores up
+/// to 2.8). Memory beyond the
 /// result: about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values
 /// whose rows lie far apart or are columns, and gradients of keys and values of which the same holds or whose
 /// d is not a multiple of the vector's width. Threads: one task for each sequence and key head (all heads of
@@ -267,6 +271,13 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
       const auto& gradient = *bundle.template find<alpha_gradient_tag>();
       if (!adds)
         for (Index h = 0; h < shape.heads; ++h) gradient(h) = {};
+    }
+    if constexpr (has_policy<Bundle, score_gradient_tag>) {
+      static_assert(has_policy<Bundle, score_tag>, "heed: score_gradient() without an additive()");
+      const auto& gradient = *bundle.template find<score_gradient_tag>();
+      if (!adds)
+        for (Index h = 0; h < shape.heads; ++h)
+          for (Index a = 0; a < shape.d; ++a) gradient(h, a) = {};
     }
     if constexpr (has_policy<Bundle, sink_gradient_tag>) {
       static_assert(has_policy<Bundle, sink_tag>, "heed: sink_gradient() without a sink()");

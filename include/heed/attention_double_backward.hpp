@@ -143,6 +143,10 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
           std::is_same_v<Scalar, typename UK::Scalar> && std::is_same_v<Scalar, typename UV::Scalar>,
       "heed: dout, q, out, saved and u_q, u_k, u_v have different scalars");
   static_assert(
+      !has_policy<Bundle, score_tag>,
+      "heed: attention_double_backward moves dot products only; additive() has first derivatives, by "
+      "attention_backward");
+  static_assert(
       !has_policy<Bundle, save_tag> && !has_policy<Bundle, into_tag> && !has_policy<Bundle, accumulate_tag> &&
           !has_policy<Bundle, bias_gradient_tag> && !has_policy<Bundle, sink_gradient_tag> &&
           !has_policy<Bundle, parameter_gradient_tag> && !has_policy<Bundle, relative_bias_gradient_tag>,

@@ -117,6 +117,9 @@ auto attention_jvp(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
   check_types<Q, K, V, Bundle>();
   static_assert(!Bundle::selects_rows,
                 "heed: attention_jvp differentiates softmax; other selections have a backward pass only");
+  static_assert(!has_policy<Bundle, score_tag>,
+                "heed: attention_jvp moves dot products only; additive() has first derivatives, by "
+                "attention_backward");
   static_assert(!has_policy<Bundle, save_tag>,
                 "heed: attention_jvp returns the log-sum-exp; save() is not for it");
   static_assert(std::is_same_v<Scalar, typename QT::Scalar> && std::is_same_v<Scalar, typename KT::Scalar> &&

@@ -233,6 +233,39 @@ auto parameter_gradient(D&& dtheta) {
   return policy;
 }
 
+/// The policy made by score_gradient().
+template <class Scalar>
+struct ScoreGradient : score_gradient_tag {
+  detail::Target<Scalar> target;
+  bool vector = false;  // the sum over heads
+
+  void check(const Shape& shape) const {
+    const bool fits = vector ? target.rows * target.columns == shape.d
+                             : target.rows == shape.heads && target.columns == shape.d;
+    if (!fits)
+      detail::fail("score_gradient is ", target.rows, " x ", target.columns, ", there are ", shape.d,
+                   " weights for each of ", shape.heads, " heads: it must be a vector of ", shape.d, ", or ",
+                   shape.heads, " x ", shape.d);
+  }
+  Scalar& operator()(Index head, Index a) const {
+    if (!vector) return *target.at.at(head, a).data;
+    return *(target.columns == 1 ? target.at.at(a, 0) : target.at.at(0, a)).data;
+  }
+};
+
+/// Writes the derivative by the weights of additive(w): a vector of A, which gets the sum over heads, or a
+/// matrix of H × A, a row for each head. Referred to; overwritten unless `accumulate` is given. Each head of
+/// each sequence adds up in double, and these sums are added in order: bits do not depend on threads.
+template <class D>
+auto score_gradient(D&& dw) {
+  detail::check_writable<D>();
+  using Plain = std::remove_cvref_t<D>;
+  ScoreGradient<typename Plain::Scalar> policy;
+  policy.target = detail::Target<typename Plain::Scalar>::of(dw);
+  policy.vector = bool(Plain::IsVectorAtCompileTime);
+  return policy;
+}
+
 /// The policy made by lse_gradient().
 template <class Scalar>
 struct LseGradient : lse_gradient_tag {

@@ -44,6 +44,7 @@
 #include <heed/position/sinusoidal.hpp>
 #include <heed/position/t5_buckets.hpp>
 #include <heed/random.hpp>
+#include <heed/score/additive.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/cosine.hpp>
 #include <heed/score/general.hpp>

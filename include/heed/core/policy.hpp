@@ -23,7 +23,9 @@ struct term_tag : policy_tag {};
 struct relative_bias_tag : term_tag {};
 /// The tangent of a bias, in forward mode.
 struct bias_tangent_tag : term_tag {};
-/// The factor of dot-product scores.
+/// How a query and a key make a score, instead of by their dot product.
+struct score_tag : policy_tag {};
+/// The factor of scores.
 struct scale_tag : policy_tag {};
 /// How heads lie in columns.
 struct layout_tag : policy_tag {};
@@ -55,6 +57,8 @@ struct parameter_gradient_tag : output_tag {};
 struct weight_parameter_gradient_tag : output_tag {};
 /// The gradient of a selection's sharpness.
 struct alpha_gradient_tag : output_tag {};
+/// The gradient of the weights of a score.
+struct score_gradient_tag : output_tag {};
 /// The gradient of an additive bias.
 struct bias_gradient_tag : output_tag {};
 /// The gradient of the table of a bias looked up by relative position.

@@ -103,6 +103,9 @@ class Spec : public spec_tag {
                 "heed: two selections in one spec; a row of scores becomes weights in one way");
   static_assert(detail::count_of<layout_tag, P...> <= 1, "heed: two heads() in one spec");
   static_assert(detail::count_of<sequences_tag, P...> <= 1, "heed: two sequences() in one spec");
+  static_assert(detail::count_of<score_tag, P...> <= 1,
+                "heed: two scores in one spec; a query and a key make a score in one way");
+  static_assert(detail::count_of<score_gradient_tag, P...> <= 1, "heed: two score_gradient() in one spec");
   static_assert(detail::count_of<scale_tag, P...> <= 1, "heed: two scales in one spec");
   static_assert(detail::count_of<sink_tag, P...> <= 1, "heed: two sink() in one spec");
   static_assert(detail::count_of<dropout_tag, P...> <= 1, "heed: two dropout() in one spec");
@@ -155,14 +158,16 @@ class Spec : public spec_tag {
                          std::make_index_sequence<terms_.size>{});
   }
 
-  /// The factor of dot products of length d: scale(x) if given, else 1/sqrt(d).
+  /// The factor of scores: scale(x) if given, else 1/sqrt(d) for dot products of length d and 1 for others.
   template <class T>
   T scale(Index d) const {
     if constexpr (detail::count_of < scale_tag, P... >> 0) {
       if (find<scale_tag>()->given()) return find<scale_tag>()->template value<T>();
     }
     using std::sqrt;
-    if constexpr (std::is_floating_point_v<T>) {
+    if constexpr (detail::count_of<score_tag, P...> == 1) {
+      return T(1);
+    } else if constexpr (std::is_floating_point_v<T>) {
       return T(1) / sqrt(static_cast<T>(d));
     } else {
       return T(1) / T(sqrt(T(static_cast<double>(d))));

@@ -3,21 +3,24 @@
 // add up dk and dv where the keys lie.
 
 /// What the backward pass does with a stretch of keys.
-template <class T, class Rules, class Bias, class Buckets>
+template <class T, class Rules, class Scorer, class Bias, class Buckets>
 struct BackwardWork {
   static constexpr bool wants_bias = !std::is_same_v<Bias, std::nullptr_t>;
   static constexpr bool wants_buckets = !std::is_same_v<Buckets, std::nullptr_t>;
-  static constexpr bool edits_all = Rules::has_terms || Rules::drops || wants_bias || wants_buckets;
+  static constexpr bool edits_all =
+      Rules::has_terms || Rules::drops || wants_bias || wants_buckets || !Scorer::fused;
 
   const GradientTile<T>& tile;
   const GradientBlocks<T>& blocks;
   const TileRows& rows;
   const Rules& rules;
+  const Scorer& scorer;
   const GradientKeys<T>& keys;
   Index origin;  // the key that element 0 of `keys` is
   const Bias& bias;
   const Buckets& buckets;
   double* parameter_sums;
+  double* score_sums;
 
   Index queries(int lane, int packs) const {
     const Index left = rows.end - rows.begin - lane, most = packs * Pack<T>::width;
@@ -31,7 +34,9 @@ struct BackwardWork {
       const GradientKeys<T> block = keys.from(j - origin, count);
       weigh_again<packs>(tile, lane, block.in, blocks.weights);
       differentiate_scores<packs>(tile, lane, block.in, blocks.weights, blocks.ds);
-      add_gradients<packs>(tile, lane, queries(lane, packs), block, blocks);
+      add_value_gradients(tile, lane, queries(lane, packs), block, blocks);
+      add_score_gradients<packs>(scorer, tile, lane, queries(lane, packs), block, blocks.ds,
+                                 static_cast<const T*>(nullptr), nullptr);
       j += count;
     }
   }
@@ -42,8 +47,7 @@ struct BackwardWork {
     for (Index j = begin; j < end;) {
       const Index count = balanced_block<packs>(end - j);
       const GradientKeys<T> block = keys.from(j - origin, count);
-      product_rows<packs, false>(count, block.in.k, block.in.k_row, Index(1), tile.query + lane,
-                                 Index(tile_lanes<T>), tile.d, blocks.seen + lane, Index(tile_lanes<T>));
+      scorer.template scores<packs>(tile.query + lane, tile.d, block.in, blocks.seen + lane);
       if constexpr (Rules::parameters > 0)
         if (parameter_sums != nullptr)
           std::memcpy(blocks.scaled, blocks.seen,
@@ -83,9 +87,11 @@ struct BackwardWork {
         add_bucket_gradient(buckets, blocks.ds + lane, queries(lane, packs), count, i, j);
       if constexpr (Rules::has_terms) multiply_block<packs>(blocks.ds, blocks.through, lane, count);
       if (guarded)
-        add_visible_gradients(tile, lane, queries(lane, packs), block, blocks);
+        add_visible_value_gradients(tile, lane, queries(lane, packs), block, blocks);
       else
-        add_gradients<packs>(tile, lane, queries(lane, packs), block, blocks);
+        add_value_gradients(tile, lane, queries(lane, packs), block, blocks);
+      add_score_gradients<packs>(scorer, tile, lane, queries(lane, packs), block, blocks.ds,
+                                 guarded ? blocks.seen : nullptr, score_sums);
       j += count;
     }
   }
@@ -169,6 +175,15 @@ HEED_NOINLINE void store_gradient_tile(const GradientTile<T>& tile, T scale, con
   }
 }
 
+/// The same by the scorer's name; and what a scorer makes of a loaded tile: dot products take it as it is.
+template <class T>
+void store_gradient_tile(const DotScorer<T>&, const GradientTile<T>& tile, T scale, const Operand<T>& all_dq,
+                         bool add, const Place& place, const TileRows& rows) {
+  store_gradient_tile(tile, scale, all_dq, add, place, rows);
+}
+template <class T>
+void turn_gradient_tile(const DotScorer<T>&, const GradientTile<T>&, int) {}
+
 /// Where the gradients of one key head are added up: in the caller's matrix where its rows hold whole packs
 /// close together, else in scratch.
 template <class T>
@@ -222,11 +237,11 @@ struct BackwardScratch {
   Index bytes() const { return (k + v + dk + dv + tiles) * static_cast<Index>(sizeof(T)); }
 };
 
-/// The keys, values and gradients of one key head as rows side by side: the caller's, or copies in `memory`.
-/// Gradients begin at zero unless they are added to the caller's in place.
+/// The keys, values and gradients of one key head as rows side by side: the caller's, or copies in `memory`,
+/// of which `rest` is what is left. Gradients begin at zero unless they are added to the caller's in place.
 template <class T>
 HEED_NOINLINE GradientKeys<T> open_keys(const BackwardProblem<T>& p, const BackwardScratch<T>& room,
-                                        const Place& place, Index key_head, T* memory) {
+                                        const Place& place, Index key_head, T* memory, T** rest) {
   const Index d = p.shape.d, d_v = p.shape.d_v;
   const Operand<const T> k = p.k.at(place.key_begin, key_head * d),
                          v = p.v.at(place.key_begin, key_head * d_v);
@@ -252,7 +267,9 @@ HEED_NOINLINE GradientKeys<T> open_keys(const BackwardProblem<T>& p, const Backw
   if (room.dv > 0) {
     keys.dv = memory;
     keys.dv_row = whole_packs<T>(d_v);
+    memory += room.dv;
   }
+  *rest = memory;
   if (room.dk > 0 || !p.accumulate)
     clear_rows(keys.dk, keys.dk_row, place.keys, room.dk > 0 ? keys.dk_row : d);
   if (room.dv > 0 || !p.accumulate)
@@ -288,19 +305,25 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
   keys_place.keys = end - begin;
   const Operand<T> dq = p.dq_part(piece);
   const bool add_dq = p.accumulate && p.pieces == 1;
+  using Scorer = ScorerOf<T, Spec>;
   const BackwardScratch<T> room(p);
   const Index tile_size = GradientTile<T>::size(d, d_v), tiles = backward_group(p);
   const GradientBlocks<T> blocks(scratch + tiles * tile_size);
-  const GradientKeys<T> keys = open_keys(p, room, keys_place, key_head, scratch + room.tiles);
+  T* scorer_memory = nullptr;
+  const GradientKeys<T> keys = open_keys(p, room, keys_place, key_head, scratch + room.tiles, &scorer_memory);
 
   for (Index head = key_head * group; head < (key_head + 1) * group; ++head) {
     const Place place = shape.place(sequence, head);
     const Rules rules = spec.template bind<T>(place);
     const auto bias = bias_gradient_of(spec, place);
     const auto buckets = bucket_gradient_of(p, spec, place);
-    using Work =
-        BackwardWork<T, Rules, std::remove_cvref_t<decltype(bias)>, std::remove_cvref_t<decltype(buckets)>>;
+    using Work = BackwardWork<T, Rules, Scorer, std::remove_cvref_t<decltype(bias)>,
+                              std::remove_cvref_t<decltype(buckets)>>;
     const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
+    Scorer::fill(scorer_memory, spec, head, d, p.scale, factor);
+    const Scorer scorer(scorer_memory, d, factor);
+    double* const score_sums =
+        p.score_sums == nullptr ? nullptr : p.score_sums + (sequence * shape.heads + head) * d;
     double* const parameter_sums =
         p.parameter_sums == nullptr
             ? nullptr
@@ -312,7 +335,8 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
         rows[count] = tile_of_sequence<T>(place.queries, first_tile + count);
         if (rows[count].packs == 0) break;
         load_gradient_tile(GradientTile<T>(scratch + count * tile_size, d, d_v), p, place, rows[count],
-                           factor);
+                           scorer.query_factor());
+        turn_gradient_tile(scorer, GradientTile<T>(scratch + count * tile_size, d, d_v), rows[count].packs);
       }
       if (count == 0) break;
       for (Index from = begin; from < end;) {
@@ -323,13 +347,15 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
         const GradientKeys<T> block = keys.from(some.begin - begin, from - some.begin);
         for (int g = 0; g < count; ++g) {
           const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
-          const Work work{tile, blocks, rows[g], rules, block, some.begin, bias, buckets, parameter_sums};
+          const Work work{tile,       blocks, rows[g], rules,          scorer,    block,
+                          some.begin, bias,   buckets, parameter_sums, score_sums};
           TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
         }
       }
-      for (int g = 0; g < count; ++g)
-        store_gradient_tile(GradientTile<T>(scratch + g * tile_size, d, d_v), p.scale, dq, add_dq, place,
-                            rows[g]);
+      for (int g = 0; g < count; ++g) {
+        const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
+        store_gradient_tile(scorer, tile, p.scale, dq, add_dq, place, rows[g]);
+      }
       if (count < tiles) break;
     }
   }
@@ -365,7 +391,8 @@ HEED_NOINLINE void add_pieces(const BackwardProblem<T>& p) {
     put_rows<false>(p.dq_parts, columns, p.dq, p.shape.queries, columns);
 }
 
-template <class T>
-HEED_NOINLINE std::size_t backward_bytes(const BackwardProblem<T>& p) {
-  return (static_cast<std::size_t>(BackwardScratch<T>(p).bytes()) + 63) / 64 * 64;
+template <class T, class Spec>
+HEED_NOINLINE std::size_t backward_bytes(const BackwardProblem<T>& p, const Spec&) {
+  const Index scorer = ScorerOf<T, Spec>::numbers(p.shape.d) * static_cast<Index>(sizeof(T));
+  return (static_cast<std::size_t>(BackwardScratch<T>(p).bytes() + scorer) + 63) / 64 * 64;
 }

@@ -6,18 +6,13 @@
 //
 // with queries in lanes for P, dS and dQᵀ, and D = rowsum(dO ∘ O) less the gradient of the log-sum-exp.
 
-/// Columns of rows that vectors run over are filled up with zeros to whole packs.
-template <class T>
-HEED_INLINE Index whole_packs(Index columns) {
-  return (columns + Pack<T>::width - 1) / Pack<T>::width * Pack<T>::width;
-}
-
 /// The state of a tile. Lane arrays are [row][query lane], row arrays [query][column].
 template <class T>
 struct GradientTile {
-  T* query;       // [d][lanes], times scale (and log2 e unless scores are edited in natural units)
+  T* query;       // [d][lanes], times scale (and log2 e unless scores are edited in natural units), or what a
+                  // scorer makes of them; one row more for the scorer
   T* gradient;    // [d_v][lanes], of the output
-  T* dq;          // [d][lanes], without the scale
+  T* dq;          // [d][lanes], without the scale; room for whole packs
   T* query_rows;  // [lanes][d, whole packs], times scale
   T* out_rows;    // [lanes][d_v, whole packs], gradient of the output
   T* minus_lse;   // [lanes], in base 2; -inf for a query that sees nothing, so that its weights are 0
@@ -26,15 +21,15 @@ struct GradientTile {
   Index d, d_v;
 
   static Index size(Index d, Index d_v) {
-    return (2 * d + d_v + whole_packs<T>(d) + whole_packs<T>(d_v) + 3) * tile_lanes<T>;
+    return (d + d_v + 2 * whole_packs<T>(d) + whole_packs<T>(d_v) + 4) * tile_lanes<T>;
   }
 
   GradientTile(T* memory, Index columns, Index value_columns) : d(columns), d_v(value_columns) {
     constexpr Index lanes = tile_lanes<T>;
     query = memory;
-    gradient = query + d * lanes;
+    gradient = query + (d + 1) * lanes;
     dq = gradient + d_v * lanes;
-    query_rows = dq + d * lanes;
+    query_rows = dq + whole_packs<T>(d) * lanes;
     out_rows = query_rows + whole_packs<T>(d) * lanes;
     minus_lse = out_rows + whole_packs<T>(d_v) * lanes;
     minus_d = minus_lse + lanes;
@@ -148,36 +143,54 @@ HEED_NOINLINE void add_rows(Index rows, const T* a, Index a_row, const T* b, Ind
     product_rows<1, true>(rows, a, a_row, Index(1), b + c, b_row, n, out + c, out_row);
 }
 
-/// dV += P dO, dK += dS Q, dQᵀ += Kᵀ dS, from `queries` queries in the lanes from `lane` on.
-template <int packs, class T>
-HEED_NOINLINE void add_gradients(const GradientTile<T>& tile, int lane, Index queries,
-                                 const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
-  constexpr Index lanes = tile_lanes<T>;
-  const Index columns = whole_packs<T>(tile.d), value_columns = whole_packs<T>(tile.d_v);
-  const KeyBlock<T>& block = keys.in;
-  add_rows(block.keys, blocks.weights + lane, lanes, tile.out_rows + lane * value_columns, value_columns,
-           queries, value_columns, keys.dv, keys.dv_row);
-  add_rows(block.keys, blocks.ds + lane, lanes, tile.query_rows + lane * columns, columns, queries, columns,
-           keys.dk, keys.dk_row);
-  product_rows<packs, true>(tile.d, block.k, Index(1), block.k_row, blocks.ds + lane, lanes, block.keys,
-                            tile.dq + lane, lanes);
+/// dV += P dO, from `queries` queries in the lanes from `lane` on.
+template <class T>
+HEED_INLINE void add_value_gradients(const GradientTile<T>& tile, int lane, Index queries,
+                                     const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
+  const Index value_columns = whole_packs<T>(tile.d_v);
+  add_rows(keys.in.keys, blocks.weights + lane, Index(tile_lanes<T>), tile.out_rows + lane * value_columns,
+           value_columns, queries, value_columns, keys.dv, keys.dv_row);
 }
 
 /// The same over visible pairs only, for blocks in which something is not finite.
 template <class T>
-HEED_NOINLINE void add_visible_gradients(const GradientTile<T>& tile, int lane, Index queries,
-                                         const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
+HEED_NOINLINE void add_visible_value_gradients(const GradientTile<T>& tile, int lane, Index queries,
+                                               const GradientKeys<T>& keys, const GradientBlocks<T>& blocks) {
   constexpr T hidden = -std::numeric_limits<T>::infinity();
-  const Index columns = whole_packs<T>(tile.d), value_columns = whole_packs<T>(tile.d_v);
+  const Index value_columns = whole_packs<T>(tile.d_v);
   for (Index j = 0; j < keys.in.keys; ++j)
     for (Index l = lane; l < lane + queries; ++l) {
       const Index at = j * tile_lanes<T> + l;
       if (blocks.seen[at] == hidden) continue;
       for (Index c = 0; c < tile.d_v; ++c)
         keys.dv[j * keys.dv_row + c] += blocks.weights[at] * tile.out_rows[l * value_columns + c];
+    }
+}
+
+/// dK += dS Q, dQᵀ += Kᵀ dS, from the gradients ds of the scores, [key][lanes]. Over visible pairs only where
+/// `seen` is not null: it is -inf where a pair is invisible. Dot products have no weights: dw is null.
+template <int packs, class T>
+HEED_NOINLINE void add_score_gradients(const DotScorer<T>&, const GradientTile<T>& tile, int lane,
+                                       Index queries, const GradientKeys<T>& keys, const T* ds, const T* seen,
+                                       double*) {
+  constexpr Index lanes = tile_lanes<T>;
+  const Index columns = whole_packs<T>(tile.d);
+  const KeyBlock<T>& block = keys.in;
+  if (seen == nullptr) {
+    add_rows(block.keys, ds + lane, lanes, tile.query_rows + lane * columns, columns, queries, columns,
+             keys.dk, keys.dk_row);
+    product_rows<packs, true>(tile.d, block.k, Index(1), block.k_row, ds + lane, lanes, block.keys,
+                              tile.dq + lane, lanes);
+    return;
+  }
+  constexpr T hidden = -std::numeric_limits<T>::infinity();
+  for (Index j = 0; j < block.keys; ++j)
+    for (Index l = lane; l < lane + queries; ++l) {
+      const Index at = j * lanes + l;
+      if (seen[at] == hidden) continue;
       for (Index c = 0; c < tile.d; ++c) {
-        keys.dk[j * keys.dk_row + c] += blocks.ds[at] * tile.query_rows[l * columns + c];
-        tile.dq[c * tile_lanes<T> + l] += blocks.ds[at] * keys.in.k[j * keys.in.k_row + c];
+        keys.dk[j * keys.dk_row + c] += ds[at] * tile.query_rows[l * columns + c];
+        tile.dq[c * lanes + l] += ds[at] * block.k[j * block.k_row + c];
       }
     }
 }

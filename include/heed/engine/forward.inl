@@ -10,9 +10,9 @@ Index group_tiles(const ForwardProblem<T>& p) {
 
 /// Bytes of scratch that one worker needs.
 template <class T>
-Index tiled_scratch(const ForwardProblem<T>& p, const ForwardPlan& plan) {
-  const Index numbers =
-      group_tiles(p) * QueryTile<T>::size(p.shape.d, p.shape.d_v) + block_keys * tile_lanes<T>;
+Index tiled_scratch(const ForwardProblem<T>& p, const ForwardPlan& plan, Index scorer_numbers) {
+  const Index numbers = scorer_numbers + group_tiles(p) * QueryTile<T>::size(p.shape.d, p.shape.d_v) +
+                        block_keys * tile_lanes<T>;
   return CopiedKeys<T>::bytes(p.shape, plan) + numbers * static_cast<Index>(sizeof(T));
 }
 
@@ -52,14 +52,15 @@ HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, c
 }
 
 /// What the forward pass does with a stretch of keys: element 0 of `keys` is key `origin` of the sequence.
-template <class T, class Rules>
+template <class T, class Rules, class Scorer>
 struct ForwardWork {
-  static constexpr bool edits_all = Rules::has_terms || Rules::drops;
+  static constexpr bool edits_all = Rules::has_terms || Rules::drops || !Scorer::fused;
 
   const QueryTile<T>& tile;
   T* seen;
   const TileRows& rows;
   const Rules& rules;
+  const Scorer& scorer;
   KeyBlock<T> keys;
   Index origin;
   RowFetcher<T>& ahead;
@@ -80,7 +81,7 @@ struct ForwardWork {
     for (Index j = begin; j < end;) {
       const Index count = balanced_block<packs>(end - j);
       const KeyBlock<T> block = keys.from(j - origin, count);
-      score_block<packs>(tile, lane, block);
+      scorer.template scores<packs>(tile.query + lane, tile.d, block, tile.weights + lane);
       bool hides = Rules::may_hide;
       for (int v = 0; v < packs; ++v) {
         const Index first = i + v * Pack<T>::width, left = rows.end - first;
@@ -136,6 +137,10 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
   scratch += CopiedKeys<T>::bytes(p.shape, plan) / static_cast<Index>(sizeof(T));
   T* seen = scratch;
   scratch += block_keys * tile_lanes<T>;
+  using Scorer = ScorerOf<T, Spec>;
+  Scorer::fill(scratch, spec, head, d, p.scale, factor);
+  const Scorer scorer(scratch, d, factor);
+  scratch += Scorer::numbers(d);
   const Index tile_size = QueryTile<T>::size(d, d_v);
   TileRows rows[tiles_per_group];
   int count = 0;
@@ -145,7 +150,8 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
     if (rows[count].packs == 0) break;
     const QueryTile<T> tile(scratch + count * tile_size, d, d_v);
     tile.start(sink);
-    load_queries(tile, q, rows[count], factor);
+    load_queries(tile, q, rows[count], scorer.query_factor());
+    scorer.turn_queries(tile.query, rows[count].packs, d);
   }
   if (count == 0) return;
   // A single tile takes keys that lie close together in one go; several tiles share each block while it is in
@@ -178,8 +184,9 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
     if (copies.active()) block = copies.block(place, key_head, some.begin, keys);
     for (int g = 0; g < count; ++g) {
       const QueryTile<T> tile(scratch + g * tile_size, d, d_v);
-      const ForwardWork<T, Rules> work{tile, seen, rows[g], rules, block, some.begin, ahead};
-      TileWalk<T, Rules, ForwardWork<T, Rules>>{rows[g], rules, work}.run(some.begin, from);
+      using Work = ForwardWork<T, Rules, Scorer>;
+      const Work work{tile, seen, rows[g], rules, scorer, block, some.begin, ahead};
+      TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
     }
   }
   for (int g = 0; g < count; ++g)

@@ -6,10 +6,13 @@
 #include <heed/lanes/pack.inl>
 #include <heed/lanes/exp2.inl>
 #include <heed/lanes/draws.inl>
+#include <heed/lanes/tanh.inl>
 #include <heed/lanes/transpose.inl>
 #include <heed/lanes/register_tile.inl>
 #include <heed/lanes/dot_tile.inl>
 #include <heed/engine/query_tile.inl>
+#include <heed/engine/scorer.inl>
+#include <heed/engine/additive.inl>
 #include <heed/engine/edit_scores.inl>
 #include <heed/engine/tile_walk.inl>
 #include <heed/engine/copied_keys.inl>
@@ -19,6 +22,7 @@
 #include <heed/engine/direct.inl>
 #include <heed/engine/run_tasks.inl>
 #include <heed/engine/backward_tile.inl>
+#include <heed/engine/additive_gradients.inl>
 #include <heed/engine/edit_gradients.inl>
 #include <heed/engine/backward.inl>
 #include <heed/engine/score_rows.inl>

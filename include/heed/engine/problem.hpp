@@ -69,10 +69,12 @@ struct BackwardProblem {
   double* parameter_sums = nullptr;
   // [sequence][head][bucket]: gradients of a bias looked up by relative position; null where nobody asks.
   double* bucket_sums = nullptr;
-  // [sequence][head]: gradients of sinks, and of a selection's own parameter, where those take part in a choice
-  // of rows; null where nobody asks.
+  // [sequence][head]: gradients of sinks, and of a selection's own parameter, where those take part in a
+  // choice of rows; null where nobody asks.
   double* sink_sums = nullptr;
   double* alpha_sums = nullptr;
+  // [sequence][head][d]: gradients of an additive score's weights; null where nobody asks.
+  double* score_sums = nullptr;
   // Where few tasks have many keys, each is cut in so many pieces of keys, with a dq of its own each.
   Index pieces = 1;
   T* dq_parts = nullptr;  // [piece][query][head · d], already scaled

@@ -54,7 +54,8 @@ struct RowFetcher {
 /// The state of a tile. Arrays are [row][query lane]; scores are in base 2.
 template <class T>
 struct QueryTile {
-  T* query;      // [d][lanes], times scale (and log2 e unless scores are edited in natural units)
+  T* query;      // [d][lanes], times scale (and log2 e unless scores are edited in natural units), or what a
+                 // scorer makes of them; one row more for the scorer
   T* output;     // [d_v][lanes], Σ weight · value
   T* weights;    // [block_keys][lanes], scores that become weights
   T* maximum;    // [lanes], what is subtracted from the scores; lowest finite number before the first key
@@ -62,11 +63,11 @@ struct QueryTile {
   T* block_sum;  // [lanes], of this block
   Index d, d_v;
 
-  static Index size(Index d, Index d_v) { return (d + d_v + block_keys + 3) * tile_lanes<T>; }
+  static Index size(Index d, Index d_v) { return (d + d_v + block_keys + 4) * tile_lanes<T>; }
 
   QueryTile(T* memory, Index columns, Index value_columns) : d(columns), d_v(value_columns) {
     query = memory;
-    output = query + d * tile_lanes<T>;
+    output = query + (d + 1) * tile_lanes<T>;
     weights = output + d_v * tile_lanes<T>;
     maximum = weights + block_keys * tile_lanes<T>;
     sum = maximum + tile_lanes<T>;

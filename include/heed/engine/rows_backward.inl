@@ -166,8 +166,8 @@ HEED_NOINLINE double alpha_gradient_of(const RowGradients<T>& g, const TileRows&
   return total;
 }
 
-/// dV += P dO, dK += dS Q and dQ += dS K, pair by pair.
-template <class T>
+/// dV += P dO and, where scores are dot products, dK += dS Q and dQ += dS K, pair by pair.
+template <bool products, class T>
 HEED_NOINLINE void add_kept_gradients(const RowGradients<T>& g, const GradientTile<T>& tile,
                                       const TileRows& rows, const GradientKeys<T>& keys, T* recent, T* done,
                                       T* sums) {
@@ -188,7 +188,7 @@ HEED_NOINLINE void add_kept_gradients(const RowGradients<T>& g, const GradientTi
         const Index query = pack * Pack<T>::width + l;
         const T w = g.block.weights[at + l], ds = g.ds[at + l];
         if (w != T(0)) add_scaled(w, tile.out_rows + query * value_columns, value_columns, dv);
-        if (ds == T(0)) continue;
+        if (!products || ds == T(0)) continue;
         add_scaled(ds, tile.query_rows + query * columns, columns, dk);
         T* const dq = recent + query * columns;
         add_scaled(ds, k, d, dq);
@@ -198,47 +198,60 @@ HEED_NOINLINE void add_kept_gradients(const RowGradients<T>& g, const GradientTi
           for (Index c = 0; c < columns; c += Pack<T>::width) store(dq + c, zero<T>());
         }
       }
-      add_scaled(T(1), dk, d, keys.dk + key * keys.dk_row);
+      if constexpr (products) add_scaled(T(1), dk, d, keys.dk + key * keys.dk_row);
       add_scaled(T(1), dv, d_v, keys.dv + key * keys.dv_row);
     }
   }
 }
 
-/// Products of whole blocks instead: where most pairs have weight and everything is finite.
-template <class T>
-HEED_NOINLINE void add_all_gradients(const RowGradients<T>& g, const GradientTile<T>& tile,
-                                     const TileRows& rows, const GradientKeys<T>& keys) {
-  GradientBlocks<T> blocks(g.ds);
-  by_stretches(g.block, block_keys, [&](Index r, Index key, Index count) {
-    blocks.weights = g.block.weights + r * tile_lanes<T>;
-    blocks.ds = g.ds + r * tile_lanes<T>;
-    const auto add = [&](auto packs) {
-      add_gradients<packs>(tile, 0, rows.end - rows.begin, keys.from(key, count), blocks);
-    };
-    if (rows.packs == 1) add(std::integral_constant<int, 1>());
-    if (rows.packs == 2) add(std::integral_constant<int, 2>());
+/// Calls f(packs, row of the block, key, count) for stretches of keys, packs a constant.
+template <class T, class F>
+HEED_INLINE void by_stretches_and_packs(const RowBlock<T>& block, int packs, const F& f) {
+  by_stretches(block, block_keys, [&](Index r, Index key, Index count) {
+    if (packs == 1) f(std::integral_constant<int, 1>(), r, key, count);
+    if (packs == 2) f(std::integral_constant<int, 2>(), r, key, count);
     if constexpr (tile_packs >= 4) {
-      if (rows.packs == 3) add(std::integral_constant<int, 3>());
-      if (rows.packs == 4) add(std::integral_constant<int, 4>());
+      if (packs == 3) f(std::integral_constant<int, 3>(), r, key, count);
+      if (packs == 4) f(std::integral_constant<int, 4>(), r, key, count);
     }
   });
 }
 
+/// Whole blocks instead of pairs: gradients of values, and of queries and keys through their scores.
+template <class T>
+HEED_NOINLINE void add_all_value_gradients(const RowGradients<T>& g, const GradientTile<T>& tile,
+                                           const TileRows& rows, const GradientKeys<T>& keys) {
+  GradientBlocks<T> blocks(g.ds);
+  by_stretches(g.block, block_keys, [&](Index r, Index key, Index count) {
+    blocks.weights = g.block.weights + r * tile_lanes<T>;
+    add_value_gradients(tile, 0, rows.end - rows.begin, keys.from(key, count), blocks);
+  });
+}
+/// Over pairs with a gradient alone where not everything is finite, or few have one: scores are lost then.
+template <class T, class Scorer>
+HEED_NOINLINE void add_all_score_gradients(const RowGradients<T>& g, const Scorer& scorer,
+                                           const GradientTile<T>& tile, const TileRows& rows,
+                                           const GradientKeys<T>& keys, bool dense, double* dw) {
+  if (!dense)
+    for (Index t = 0; t < g.block.rows * tile_lanes<T>; t += Pack<T>::width)
+      store(g.block.scores + t, where_equal(load(g.ds + t), zero<T>(),
+                                            broadcast(-std::numeric_limits<T>::infinity()), zero<T>()));
+  by_stretches_and_packs(g.block, rows.packs, [&](auto packs, Index r, Index key, Index count) {
+    add_score_gradients<packs>(scorer, tile, 0, rows.end - rows.begin, keys.from(key, count),
+                               static_cast<const T*>(g.ds + r * tile_lanes<T>),
+                               dense ? static_cast<const T*>(nullptr) : g.block.scores + r * tile_lanes<T>,
+                               dw);
+  });
+}
+
+/// dP of all pairs.
 template <class T>
 HEED_NOINLINE void all_weight_gradients(const RowGradients<T>& g, const GradientTile<T>& tile,
                                         const TileRows& rows, const KeyBlock<T>& keys) {
-  by_stretches(g.block, block_keys, [&](Index r, Index key, Index count) {
-    const auto multiply = [&](auto packs) {
-      product_rows<packs, false>(count, keys.v + key * keys.v_row, keys.v_row, Index(1), tile.gradient,
-                                 Index(tile_lanes<T>), tile.d_v, g.ds + r * tile_lanes<T>,
-                                 Index(tile_lanes<T>));
-    };
-    if (rows.packs == 1) multiply(std::integral_constant<int, 1>());
-    if (rows.packs == 2) multiply(std::integral_constant<int, 2>());
-    if constexpr (tile_packs >= 4) {
-      if (rows.packs == 3) multiply(std::integral_constant<int, 3>());
-      if (rows.packs == 4) multiply(std::integral_constant<int, 4>());
-    }
+  by_stretches_and_packs(g.block, rows.packs, [&](auto packs, Index r, Index key, Index count) {
+    product_rows<packs, false>(count, keys.v + key * keys.v_row, keys.v_row, Index(1), tile.gradient,
+                               Index(tile_lanes<T>), tile.d_v, g.ds + r * tile_lanes<T>,
+                               Index(tile_lanes<T>));
   });
   if (g.block.rows > 0 && g.block.keys[g.block.rows - 1] < 0)
     std::memset(g.ds + (g.block.rows - 1) * tile_lanes<T>, 0, tile_lanes<T> * sizeof(T));
@@ -256,7 +269,9 @@ Index rows_gradient_numbers(const Shape& s) {
 /// One tile of queries against the keys of its head.
 template <class T, class Spec>
 HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& spec, const Place& place,
-                                      const TileRows& rows, const GradientKeys<T>& keys, T* scratch) {
+                                      const TileRows& rows, const ScorerOf<T, Spec>& scorer,
+                                      const GradientKeys<T>& keys, T* scratch) {
+  using Scorer = ScorerOf<T, Spec>;
   constexpr int width = Pack<T>::width;
   const auto rules = spec.template bind<T>(place);
   using Rules = std::remove_cvref_t<decltype(rules)>;
@@ -275,9 +290,11 @@ HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& s
   T* const recent = scratch;
   T* const done = recent + columns * tile_lanes<T>;
   T* const sums = done + columns * tile_lanes<T>;
-  load_gradient_tile(tile, p, place, rows, p.scale);
+  load_gradient_tile(tile, p, place, rows, scorer.query_factor());
+  turn_gradient_tile(scorer, tile, rows.packs);
   const Operand<const T> k{keys.in.k, keys.in.k_row, 1}, v{keys.in.v, keys.in.v_row, 1};
-  score_rows(g.block, tile.query, d, rows, rules, k, place.keys, spec.template sink<T>(place.head), g.terms);
+  score_rows(g.block, scorer, tile.query, d, rows, rules, k, place.keys, spec.template sink<T>(place.head),
+             g.terms);
 
   T summary[tile_lanes<T>];
   for (int pack = 0; pack < rows.packs; ++pack)
@@ -378,14 +395,20 @@ HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& s
     });
   }
 
-  if (dense) {
-    add_all_gradients(g, tile, rows, keys);
-    store_gradient_tile(tile, p.scale, p.dq, p.accumulate, place, rows);
-    return;
-  }
+  double* const dw =
+      p.score_sums == nullptr ? nullptr : p.score_sums + (place.sequence * place.heads + place.head) * d;
   const Index count = rows.end - rows.begin;
-  std::memset(recent, 0, static_cast<std::size_t>(2 * columns * tile_lanes<T>) * sizeof(T));
-  add_kept_gradients(g, tile, rows, keys, recent, done, sums);
+  if (dense) {
+    add_all_value_gradients(g, tile, rows, keys);
+  } else {
+    std::memset(recent, 0, static_cast<std::size_t>(2 * columns * tile_lanes<T>) * sizeof(T));
+    add_kept_gradients<Scorer::fused>(g, tile, rows, keys, recent, done, sums);
+  }
+  if (dense || !Scorer::fused) {
+    clear_rest(g.block, rows.packs, g.ds);
+    add_all_score_gradients(g, scorer, tile, rows, keys, dense, dw);
+    return store_gradient_tile(scorer, tile, p.scale, p.dq, p.accumulate, place, rows);
+  }
   for (Index t = 0; t < count * columns; t += width)
     store(recent + t, (load(recent + t) + load(done + t)) * broadcast(p.scale));
   const Operand<T> dq = p.dq.at(place.query_begin + rows.begin, place.head * d);
@@ -405,13 +428,18 @@ HEED_NOINLINE void rows_backward_task(const BackwardProblem<T>& p, const Spec& s
   for (Index n = t * together; n < (t + 1) * together; ++n) {
     const Index sequence = n / shape.key_heads, key_head = n % shape.key_heads;
     const Place keys_place = shape.place(sequence, key_head * group);
-    const GradientKeys<T> keys = open_keys(p, room, keys_place, key_head, scratch + room.tiles);
+    T* scorer_memory = nullptr;
+    const GradientKeys<T> keys =
+        open_keys(p, room, keys_place, key_head, scratch + room.tiles, &scorer_memory);
     for (Index head = key_head * group; head < (key_head + 1) * group; ++head) {
       const Place place = shape.place(sequence, head);
+      using Scorer = ScorerOf<T, Spec>;
+      Scorer::fill(scorer_memory, spec, head, shape.d, p.scale, p.scale);
+      const Scorer scorer(scorer_memory, shape.d, p.scale);
       for (Index tile = 0;; ++tile) {
         const TileRows rows = tile_of_sequence<T>(place.queries, tile, row_packs<T>(shape.longest));
         if (rows.packs == 0) break;
-        rows_gradient_tile(p, spec, place, rows, keys, scratch);
+        rows_gradient_tile(p, spec, place, rows, scorer, keys, scratch);
       }
     }
     close_keys(p, room, keys_place, key_head, keys);
@@ -421,5 +449,6 @@ HEED_NOINLINE void rows_backward_task(const BackwardProblem<T>& p, const Spec& s
 template <class T, class Spec>
 HEED_NOINLINE std::size_t rows_backward_bytes(const BackwardProblem<T>& p, const Spec&) {
   const BackwardScratch<T> room(p, rows_gradient_numbers<T, Spec>(p.shape));
-  return (static_cast<std::size_t>(room.bytes()) + 63) / 64 * 64;
+  const Index scorer = ScorerOf<T, Spec>::numbers(p.shape.d) * static_cast<Index>(sizeof(T));
+  return (static_cast<std::size_t>(room.bytes() + scorer) + 63) / 64 * 64;
 }

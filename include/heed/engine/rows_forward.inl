@@ -2,31 +2,33 @@
 // The forward pass with a selection that needs whole rows: the scores of a tile of queries, their weights,
 // and the mix of those values that have weight, key by key. A value whose weights are 0 is not read.
 
-/// Scratch of one worker, and how a head falls into tasks.
-template <class T>
+/// Scratch of one worker, and how a problem falls into tasks.
+template <class T, class Spec>
 struct RowsPlan {
+  using Scorer = ScorerOf<T, Spec>;
+  static constexpr Index arrays = Spec::changes_weights ? 2 : 1;
+
   Index packs;           // of queries in a tile
   Index tiles_together;  // tiles in a task: more where keys or values are copied first
   Index k, v;            // numbers of the copies, 0 where the matrix is read in place
-  Index block, tile;     // numbers of a block of scores; of a tile's queries and outputs
-  Index tasks_a_head;
+  Index scorer, block;   // numbers of the scorer and of a block of scores
+  Index tile;            // of a tile's queries and outputs
 
-  template <class Spec>
-  static constexpr Index arrays() {
-    return Spec::changes_weights ? 2 : 1;
-  }
-  RowsPlan(const Shape& s, const Operand<const T>& keys, const Operand<const T>& values, Index arrays) {
+  explicit RowsPlan(const ForwardProblem<T>& p) {
+    const Shape& s = p.shape;
     packs = row_packs<T>(s.longest);
-    k = keys.column == 1 && !lie_apart(keys, s.d) ? 0 : s.longest * s.d;
-    v = values.column == 1 && !lie_apart(values, s.d_v) ? 0 : s.longest * s.d_v;
+    k = p.k.column == 1 && !lie_apart(p.k, s.d) ? 0 : s.longest * s.d;
+    v = p.v.column == 1 && !lie_apart(p.v, s.d_v) ? 0 : s.longest * s.d_v;
     tiles_together = k > 0 || v > 0 ? 16 : 1;
+    scorer = Scorer::numbers(s.d);
     block = RowBlock<T>::size(s.longest, arrays);
-    tile = (s.d + 2 * whole_packs<T>(s.d_v) + 1) * tile_lanes<T>;
-    const Index lanes = tiles_together * packs * Pack<T>::width;
-    tasks_a_head = (s.queries + lanes - 1) / lanes;
+    tile = (s.d + 1 + 2 * whole_packs<T>(s.d_v) + 1) * tile_lanes<T>;
   }
+  /// Queries of a task.
+  Index lanes() const { return tiles_together * packs * Pack<T>::width; }
   std::size_t bytes() const {
-    return (static_cast<std::size_t>((k + v + block + tile) * static_cast<Index>(sizeof(T))) + 63) / 64 * 64;
+    const Index numbers = k + v + scorer + block + tile;
+    return (static_cast<std::size_t>(numbers) * sizeof(T) + 63) / 64 * 64;
   }
 };
 
@@ -234,34 +236,34 @@ HEED_NOINLINE void change_weights(const F& f, RowBlock<T>& block, const TileRows
 /// A tile of queries of one head.
 template <class T, class Spec>
 HEED_NOINLINE void rows_tile(const ForwardProblem<T>& p, const Spec& spec, const Place& place,
-                             const TileRows& rows, const Operand<const T>& k, const Operand<const T>& v,
-                             const RowsPlan<T>& plan, T* scratch) {
+                             const TileRows& rows, const ScorerOf<T, Spec>& scorer, const Operand<const T>& k,
+                             const Operand<const T>& v, T* scratch) {
   constexpr int width = Pack<T>::width;
+  constexpr Index arrays = RowsPlan<T, Spec>::arrays;
   const Index d = p.shape.d, d_v = p.shape.d_v, columns = whole_packs<T>(d_v);
   const auto rules = spec.template bind<T>(place);
   const auto selection = spec.bind_selection(place);
-  const auto function = spec.bind_weight_function(place);
-  RowBlock<T> block(scratch, p.shape.longest, RowsPlan<T>::template arrays<Spec>());
-  if constexpr (Spec::changes_weights) block.weights = block.array(1);
-  T* const query = scratch + plan.block;
-  T* const recent = query + d * tile_lanes<T>;
+  RowBlock<T> block(scratch, p.shape.longest, arrays);
+  if constexpr (arrays > 1) block.weights = block.array(1);
+  T* const query = scratch + RowBlock<T>::size(p.shape.longest, arrays);
+  T* const recent = query + (d + 1) * tile_lanes<T>;
   T* const done = recent + columns * tile_lanes<T>;
   T* const summary = done + columns * tile_lanes<T>;
   const Operand<const T> q = p.q.at(place.query_begin, place.head * d);
   for (int pack = 0; pack < rows.packs; ++pack) {
     const Index i = rows.begin + pack * width;
     const int count = static_cast<int>(rows.end - i < width ? rows.end - i : width);
-    rows_to_lanes(q.data + i * q.row, q.row, q.column, count, d, p.scale, query + pack * width,
+    rows_to_lanes(q.data + i * q.row, q.row, q.column, count, d, scorer.query_factor(), query + pack * width,
                   Index(tile_lanes<T>));
   }
-  score_rows(block, query, d, rows, rules, k, place.keys, spec.template sink<T>(place.head));
+  scorer.turn_queries(query, rows.packs, d);
+  score_rows(block, scorer, query, d, rows, rules, k, place.keys, spec.template sink<T>(place.head));
   for (int pack = 0; pack < rows.packs; ++pack)
     select_rows(selection, block, pack, static_cast<T*>(nullptr), summary, rows.begin + pack * width);
-  if constexpr (Spec::changes_weights)
-    change_weights(function, block, rows, static_cast<T*>(nullptr), static_cast<T*>(nullptr),
-                   static_cast<T*>(nullptr));
-  else
-    (void)function;
+  if constexpr (Spec::changes_weights) {
+    T* const none = nullptr;
+    change_weights(spec.bind_weight_function(place), block, rows, none, none, none);
+  }
   if constexpr (rules.drops) {
     clear_rest(block, rows.packs, block.weights);
     drop_rows(rules, block, rows, block.weights);
@@ -294,28 +296,35 @@ HEED_NOINLINE void rows_tile(const ForwardProblem<T>& p, const Spec& spec, const
 /// Task t: some tiles of one head of one sequence.
 template <class T, class Spec>
 HEED_NOINLINE void rows_task(const ForwardProblem<T>& p, const Spec& spec, Index t, T* scratch) {
-  const RowsPlan<T> plan(p.shape, p.k, p.v, RowsPlan<T>::template arrays<Spec>());
-  const Index tile = t % plan.tasks_a_head * plan.tiles_together, place_number = t / plan.tasks_a_head;
-  const Index head = place_number % p.shape.heads, sequence = place_number / p.shape.heads;
+  const RowsPlan<T, Spec> plan(p);
+  const Index slot = t / p.shape.heads, head = t % p.shape.heads, d = p.shape.d, d_v = p.shape.d_v;
+  const Index sequence = sequence_of_slot(p.shape, slot, plan.lanes());
+  const Index tile = (slot - first_slot(p.shape, sequence, plan.lanes())) * plan.tiles_together;
   const Place place = p.shape.place(sequence, head);
   if (tile_of_sequence<T>(place.queries, tile, plan.packs).packs == 0) return;
   const Index key_head = head / (p.shape.heads / p.shape.key_heads);
   const Operand<const T> k =
-      rows_in_place(p.k.at(place.key_begin, key_head * p.shape.d), place.keys, p.shape.d, scratch, plan.k);
-  const Operand<const T> v = rows_in_place(p.v.at(place.key_begin, key_head * p.shape.d_v), place.keys,
-                                           p.shape.d_v, scratch + plan.k, plan.v);
+      rows_in_place(p.k.at(place.key_begin, key_head * d), place.keys, d, scratch, plan.k);
+  scratch += plan.k;
+  const Operand<const T> v =
+      rows_in_place(p.v.at(place.key_begin, key_head * d_v), place.keys, d_v, scratch, plan.v);
+  scratch += plan.v;
+  using Scorer = ScorerOf<T, Spec>;
+  Scorer::fill(scratch, spec, head, d, p.scale, p.scale);
+  const Scorer scorer(scratch, d, p.scale);
+  scratch += plan.scorer;
   for (Index n = tile; n < tile + plan.tiles_together; ++n) {
     const TileRows rows = tile_of_sequence<T>(place.queries, n, plan.packs);
     if (rows.packs == 0) break;
-    rows_tile(p, spec, place, rows, k, v, plan, scratch + plan.k + plan.v);
+    rows_tile(p, spec, place, rows, scorer, k, v, scratch);
   }
 }
 
-template <class T>
-HEED_NOINLINE Index rows_tasks(const ForwardProblem<T>& p) {
-  return p.shape.sequences * p.shape.heads * RowsPlan<T>(p.shape, p.k, p.v, 1).tasks_a_head;
+template <class T, class Spec>
+HEED_NOINLINE Index rows_tasks(const ForwardProblem<T>& p, const Spec&) {
+  return slot_count(p.shape, RowsPlan<T, Spec>(p).lanes()) * p.shape.heads;
 }
 template <class T, class Spec>
 HEED_NOINLINE std::size_t rows_bytes(const ForwardProblem<T>& p, const Spec&) {
-  return RowsPlan<T>(p.shape, p.k, p.v, RowsPlan<T>::template arrays<Spec>()).bytes();
+  return RowsPlan<T, Spec>(p).bytes();
 }

@@ -9,93 +9,73 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// Five products a pair instead of two. Each head of each sequence sums the gradients of its parameters, and
-/// of its buckets of relative positions, on its own, each piece of keys its dq; in the end these are added in
-/// order.
+/// Number k of a head's in a gradient that takes one or several.
+template <class Gradient>
+auto& element(const Gradient& gradient, Index head, Index k) {
+  if constexpr (requires { gradient(head, k); })
+    return gradient(head, k);
+  else
+    return gradient(head);
+}
+
+/// Five products a pair instead of two. Each head of each sequence sums the gradients of its parameters, of
+/// its buckets of relative positions, of its score, and of what a selection of rows learns, on its own, each
+/// piece of keys its dq; in the end these are added in order.
 template <class T, class Spec>
 void run_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
-  constexpr Index n = has_policy<Spec, parameter_gradient_tag> ? Rules::parameters : 0;
+  constexpr bool wants_parameters = has_policy<Spec, parameter_gradient_tag>;
   constexpr bool wants_buckets = has_policy<Spec, relative_bias_gradient_tag>;
-  Index buckets = 0;
-  if constexpr (wants_buckets) buckets = spec.template find<relative_bias_tag>()->buckets();
+  constexpr bool wants_score = has_policy<Spec, score_gradient_tag>;
+  constexpr bool wants_sink = has_policy<Spec, sink_gradient_tag> && Spec::selects_rows;
+  constexpr bool wants_alpha = has_policy<Spec, alpha_gradient_tag>;
   const Index places = p.shape.sequences * p.shape.heads;
-  if constexpr (n == 0 && !wants_buckets) p.plan_pieces(HEED_DISPATCH(is_narrow(p, spec)));
+  // Calls f(where the sums of a head lie, how many they are, the policy that takes them) for all that is
+  // wanted.
+  const auto for_each = [&](const auto& f) {
+    if constexpr (wants_parameters)
+      f(p.parameter_sums, Index(Rules::parameters), *spec.template find<parameter_gradient_tag>());
+    if constexpr (wants_buckets)
+      f(p.bucket_sums, spec.template find<relative_bias_tag>()->buckets(),
+        *spec.template find<relative_bias_gradient_tag>());
+    if constexpr (wants_score) f(p.score_sums, p.shape.d, *spec.template find<score_gradient_tag>());
+    if constexpr (wants_sink) f(p.sink_sums, Index(1), *spec.template find<sink_gradient_tag>());
+    if constexpr (wants_alpha) f(p.alpha_sums, Index(1), *spec.template find<alpha_gradient_tag>());
+    (void)f;
+  };
+  constexpr bool wants_sums = wants_parameters || wants_buckets || wants_score || wants_sink || wants_alpha;
+  if constexpr (!wants_sums && !Spec::selects_rows) p.plan_pieces(HEED_DISPATCH(is_narrow(p, spec)));
+  Index numbers = 0;
+  for_each([&](double*, Index count, const auto&) { numbers += places * count; });
   const auto clear = [&](std::byte* memory) {
     p.dq_parts = reinterpret_cast<T*>(memory);
-    double* const sums = reinterpret_cast<double*>(memory);
-    for (Index t = 0; t < places * (n + buckets); ++t) sums[t] = 0;
-    if constexpr (n > 0) p.parameter_sums = sums;
-    if constexpr (wants_buckets) p.bucket_sums = sums + places * n;
-  };
-  const auto add_sums = [&](const auto& gradient, const double* sums, Index count) {
-    for (Index place = 0; place < places; ++place)
-      for (Index k = 0; k < count; ++k) {
-        auto& x = gradient(place % p.shape.heads, k);
-        x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) + sums[place * count + k]);
-      }
+    double* sums = reinterpret_cast<double*>(memory);
+    for (Index t = 0; t < numbers; ++t) sums[t] = 0;
+    for_each([&](double*& where, Index count, const auto&) {
+      where = sums;
+      sums += places * count;
+    });
   };
   const auto add = [&](std::byte*) {
     if (p.pieces > 1) HEED_DISPATCH(add_pieces(p));
-    if constexpr (n > 0) add_sums(*spec.template find<parameter_gradient_tag>(), p.parameter_sums, n);
-    if constexpr (wants_buckets)
-      add_sums(*spec.template find<relative_bias_gradient_tag>(), p.bucket_sums, buckets);
-  };
-  run_workers<T>(
-      HEED_DISPATCH(backward_tasks(p)), 2.5 * multiply_adds(p.shape), HEED_DISPATCH(backward_bytes(p)), spec,
-      workspace, [&](Index t, T* scratch) { HEED_DISPATCH(backward_task(p, spec, t, scratch)); },
-      static_cast<std::size_t>(places * (n + buckets)) * sizeof(double) + p.part_bytes(), clear, add);
-}
-
-/// With a selection that needs whole rows.
-template <class T, class Spec>
-void run_rows_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
-  using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
-  constexpr Index parameters = has_policy<Spec, parameter_gradient_tag> ? Rules::parameters : 0;
-  constexpr Index sinks = has_policy<Spec, sink_gradient_tag> ? 1 : 0;
-  constexpr Index alphas = has_policy<Spec, alpha_gradient_tag> ? 1 : 0;
-  Index buckets = 0;
-  if constexpr (has_policy<Spec, relative_bias_gradient_tag>)
-    buckets = spec.template find<relative_bias_tag>()->buckets();
-  const Index places = p.shape.sequences * p.shape.heads;
-  const Index count = places * (parameters + buckets + sinks + alphas);
-  const auto clear = [&](std::byte* memory) {
-    double* sums = reinterpret_cast<double*>(memory);
-    for (Index t = 0; t < count; ++t) sums[t] = 0;
-    if constexpr (parameters > 0) p.parameter_sums = sums;
-    sums += places * parameters;
-    if (buckets > 0) p.bucket_sums = sums;
-    sums += places * buckets;
-    if constexpr (sinks > 0) p.sink_sums = sums;
-    sums += places * sinks;
-    if constexpr (alphas > 0) p.alpha_sums = sums;
-  };
-  const auto add_sums = [&](const auto& gradient, const double* sums, Index n) {
-    for (Index place = 0; place < places; ++place)
-      for (Index k = 0; k < n; ++k) {
-        auto& x = [&]() -> auto& {
-          if constexpr (requires { gradient(place, k); })
-            return gradient(place % p.shape.heads, k);
-          else
-            return gradient(place % p.shape.heads);
+    for_each([&](const double* sums, Index count, const auto& gradient) {
+      for (Index place = 0; place < places; ++place)
+        for (Index k = 0; k < count; ++k) {
+          auto& x = element(gradient, place % p.shape.heads, k);
+          x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) + sums[place * count + k]);
         }
-        ();
-        x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) + sums[place * n + k]);
-      }
+    });
   };
-  const auto add = [&](std::byte*) {
-    if constexpr (parameters > 0)
-      add_sums(*spec.template find<parameter_gradient_tag>(), p.parameter_sums, parameters);
-    if constexpr (has_policy<Spec, relative_bias_gradient_tag>)
-      add_sums(*spec.template find<relative_bias_gradient_tag>(), p.bucket_sums, buckets);
-    if constexpr (sinks > 0) add_sums(*spec.template find<sink_gradient_tag>(), p.sink_sums, 1);
-    if constexpr (alphas > 0) add_sums(*spec.template find<alpha_gradient_tag>(), p.alpha_sums, 1);
+  const auto run = [&](std::size_t bytes, const auto& task) {
+    run_workers<T>(HEED_DISPATCH(backward_tasks(p)), 2.5 * multiply_adds(p.shape), bytes, spec, workspace,
+                   task, static_cast<std::size_t>(numbers) * sizeof(double) + p.part_bytes(), clear, add);
   };
-  run_workers<T>(
-      HEED_DISPATCH(backward_tasks(p)), 2.5 * multiply_adds(p.shape),
-      HEED_DISPATCH(rows_backward_bytes(p, spec)), spec, workspace,
-      [&](Index t, T* scratch) { HEED_DISPATCH(rows_backward_task(p, spec, t, scratch)); },
-      static_cast<std::size_t>(count) * sizeof(double), clear, add);
+  if constexpr (Spec::selects_rows)
+    run(HEED_DISPATCH(rows_backward_bytes(p, spec)),
+        [&](Index t, T* scratch) { HEED_DISPATCH(rows_backward_task(p, spec, t, scratch)); });
+  else
+    run(HEED_DISPATCH(backward_bytes(p, spec)),
+        [&](Index t, T* scratch) { HEED_DISPATCH(backward_task(p, spec, t, scratch)); });
 }
 
 /// Ten products a pair.

@@ -4,6 +4,7 @@
 #ifndef HEED_ENGINE_RUN_FORWARD_HPP
 #define HEED_ENGINE_RUN_FORWARD_HPP
 
+#include <heed/core/spec.hpp>
 #include <heed/core/workspace.hpp>
 #include <heed/engine/instruction_sets.hpp>
 #include <heed/execute/on.hpp>
@@ -40,7 +41,8 @@ int workers_for(const ForwardProblem<T>& p, const Executor& executor) {
 template <class T, class Spec>
 void run_forward(const ForwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
   if (p.shape.queries == 0 || (p.shape.d_v == 0 && p.lse.data == nullptr)) return;
-  if (HEED_DISPATCH(is_direct(p))) return HEED_DISPATCH(attend_directly(p, spec));
+  if constexpr (!has_policy<Spec, score_tag>)
+    if (HEED_DISPATCH(is_direct(p))) return HEED_DISPATCH(attend_directly(p, spec));
   const auto& executor = executor_of(spec);
   const int workers = workers_for(p, executor);
   const ForwardPlan plan = HEED_DISPATCH(plan_forward(p, spec));
@@ -89,8 +91,9 @@ void run_workers(Index tasks, double work, std::size_t bytes, const Spec& spec, 
 template <class T, class Spec>
 void run_rows(const ForwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
   if (p.shape.queries == 0 || (p.shape.d_v == 0 && p.lse.data == nullptr)) return;
-  run_workers<T>(HEED_DISPATCH(rows_tasks(p)), multiply_adds(p.shape), HEED_DISPATCH(rows_bytes(p, spec)), spec,
-                 workspace, [&](Index t, T* scratch) { HEED_DISPATCH(rows_task(p, spec, t, scratch)); });
+  run_workers<T>(HEED_DISPATCH(rows_tasks(p, spec)), multiply_adds(p.shape),
+                 HEED_DISPATCH(rows_bytes(p, spec)), spec, workspace,
+                 [&](Index t, T* scratch) { HEED_DISPATCH(rows_task(p, spec, t, scratch)); });
 }
 
 }  // namespace heed::inline HEED_ABI::detail

@@ -3,13 +3,15 @@
 
 template <class T, class Spec>
 HEED_NOINLINE ForwardPlan plan_forward(const ForwardProblem<T>& p, const Spec& spec) {
+  using Scorer = ScorerOf<T, Spec>;
   ForwardPlan plan;
   plan.tiled_tasks = tiled_tasks(p);
   plan.streamed_queries = streamed_queries(p.shape);
   plan.streamed_tasks = streamed_tasks(p.shape, plan.streamed_queries);
   if (plan.tiled_tasks > 0) plan_copies(p, last_span(p, spec), plan);
-  const Index tiled = plan.tiled_tasks > 0 ? tiled_scratch(p, plan) : 0;
-  const Index streamed = plan.streamed_tasks > 0 ? streamed_scratch<T>(p.shape, plan.streamed_queries) : 0;
+  const Index tiled = plan.tiled_tasks > 0 ? tiled_scratch(p, plan, Scorer::numbers(p.shape.d)) : 0;
+  const Index streamed =
+      plan.streamed_tasks > 0 ? streamed_scratch<T, Scorer>(p.shape, plan.streamed_queries) : 0;
   plan.worker_bytes = (static_cast<std::size_t>(tiled > streamed ? tiled : streamed) + 63) / 64 * 64;
   plan.partial_bytes = static_cast<std::size_t>(partial_scratch<T>(p.shape, plan.streamed_queries));
   return plan;

@@ -48,11 +48,12 @@ struct RowSlopes {
 };
 
 /// Writes scores where the walk over the mask finds pairs.
-template <class T, class Rules>
+template <class T, class Rules, class Scorer>
 struct ScoreWork {
   static constexpr bool edits_all = Rules::has_terms;
 
-  const T* query;  // [d][lanes], times scale
+  const Scorer& scorer;
+  const T* query;  // [d + 1][lanes], as the scorer wants it
   Index d;
   const TileRows& rows;
   const Rules& rules;
@@ -64,9 +65,8 @@ struct ScoreWork {
 
   template <int packs>
   HEED_NOINLINE void full(int lane, Index begin, Index end) const {
-    product_rows<packs, false>(end - begin, k.data + begin * k.row, k.row, Index(1), query + lane,
-                               Index(tile_lanes<T>), d, scores + (begin - origin) * tile_lanes<T> + lane,
-                               Index(tile_lanes<T>));
+    const KeyBlock<T> block{k.data + begin * k.row, k.row, 1, nullptr, 0, 0, end - begin};
+    scorer.template scores<packs>(query + lane, d, block, scores + (begin - origin) * tile_lanes<T> + lane);
   }
 
   template <int packs>
@@ -98,10 +98,10 @@ struct ScoreWork {
 };
 
 /// Fills the block with the scores of a tile, and with the sink's where there is one.
-template <class T, class Rules>
-HEED_NOINLINE void score_rows(RowBlock<T>& block, const T* query, Index d, const TileRows& rows,
-                              const Rules& rules, const Operand<const T>& k, Index keys, T sink,
-                              const RowSlopes<T>& slopes = {}) {
+template <class T, class Rules, class Scorer>
+HEED_NOINLINE void score_rows(RowBlock<T>& block, const Scorer& scorer, const T* query, Index d,
+                              const TileRows& rows, const Rules& rules, const Operand<const T>& k, Index keys,
+                              T sink, const RowSlopes<T>& slopes = {}) {
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   block.rows = 0;
   for (Index from = 0; from < keys;) {
@@ -117,8 +117,9 @@ HEED_NOINLINE void score_rows(RowBlock<T>& block, const T* query, Index d, const
           for (T* const array : {slopes.through, slopes.after, slopes.scaled})
             if (array != nullptr) store(array + block.rows * tile_lanes<T> + at, zero<T>());
         }
-    const ScoreWork<T, Rules> work{query, d, rows, rules, k, some.begin, scores, slopes, block.rows};
-    TileWalk<T, Rules, ScoreWork<T, Rules>>{rows, rules, work}.run(some.begin, some.end);
+    using Work = ScoreWork<T, Rules, Scorer>;
+    const Work work{scorer, query, d, rows, rules, k, some.begin, scores, slopes, block.rows};
+    TileWalk<T, Rules, Work>{rows, rules, work}.run(some.begin, some.end);
     for (Index r = 0; r < some.size(); ++r)
       block.keys[block.rows + r] = static_cast<Position>(some.begin + r);
     block.rows += some.size();

@@ -368,8 +368,8 @@ HEED_NOINLINE void second_task(const SecondProblem<T>& p, const Spec& spec, Inde
         }
       }
       for (int g = 0; g < count; ++g)
-        store_gradient_tile(SecondTile<T>(scratch + g * tile_size, d, d_v).first, first.scale, first.dq, false,
-                            place, rows[g]);
+        store_gradient_tile(SecondTile<T>(scratch + g * tile_size, d, d_v).first, first.scale, first.dq,
+                            false, place, rows[g]);
       if (count < tiles) break;
     }
   }

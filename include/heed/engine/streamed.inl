@@ -62,10 +62,12 @@ Index partial_scratch(const Shape& shape, Index queries) {
 }
 
 /// Bytes of one worker's scratch.
-template <class T>
+template <class T, class Scorer>
 Index streamed_scratch(const Shape& shape, Index queries) {
   const Index rows = shape.heads / shape.key_heads * queries;
-  return (shape.heads * queries * (partial_size<T>(shape) + shape.d) + 2 * rows * streamed_keys +
+  const Index turned_keys = Scorer::fused ? 0 : streamed_keys * whole_packs<T>(shape.d);
+  return (shape.heads * Scorer::numbers(shape.d) + turned_keys +
+          shape.heads * queries * (partial_size<T>(shape) + shape.d) + 2 * rows * streamed_keys +
           streamed_keys * (shape.d + shape.d_v)) *
          static_cast<Index>(sizeof(T));
 }
@@ -214,12 +216,23 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
   T* seen = scores + group * most_queries * streamed_keys;
   T* gathered_k = seen + group * most_queries * streamed_keys;
   T* gathered_v = gathered_k + streamed_keys * d;
-  const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
+  using Scorer = ScorerOf<T, Spec>;
+  T* const scorers = gathered_v + streamed_keys * d_v;
+  T* const turned_k = scorers + shape.heads * Scorer::numbers(d);
+  const T score_factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
+  const T factor = Scorer::fused ? score_factor : T(1);
   for (Index h = 0; h < shape.heads; ++h)
     for (Index i = 0; i < n; ++i)
       for (Index c = 0; c < d; ++c)
         queries[(h * n + i) * d + c] =
             factor * p.q.data[(place.query_begin + i) * p.q.row + (h * d + c) * p.q.column];
+
+  bool separates = false;
+  if constexpr (!Scorer::fused) {
+    separates = Scorer::turn_query_rows(queries, shape.heads * n * d);
+    for (Index h = 0; h < shape.heads; ++h)
+      Scorer::fill(scorers + h * Scorer::numbers(d), spec, h, d, p.scale, score_factor);
+  }
 
   const Index key_columns = shape.key_heads * d, value_columns = shape.key_heads * d_v;
   for (Index j = begin; j < end; j += streamed_keys) {
@@ -258,7 +271,13 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
         v = {gathered_v, d_v, 1};
       }
       const Index first = kh * rows;
-      dot_rows(rows, queries + first * d, d, k.data, k.row, keys, d, scores, streamed_keys);
+      if constexpr (Scorer::fused) {
+        dot_rows(rows, queries + first * d, d, k.data, k.row, keys, d, scores, streamed_keys);
+      } else {
+        Scorer::turn_rows(k.data, k.row, keys, d, separates, turned_k);
+        Scorer::row_scores(rows, n, scorers + kh * group * Scorer::numbers(d), queries + first * d, d,
+                           separates, turned_k, keys, d, scores, streamed_keys);
+      }
       if (keys < streamed_keys)
         for (Index r = 0; r < rows; ++r)
           for (Index c = keys; c < streamed_keys; ++c) scores[r * streamed_keys + c] = hidden;

@@ -72,6 +72,14 @@ HEED_INLINE Pack<T> multiply_add(Pack<T> a, Pack<T> b, Pack<T> c) {
   HEED_LANEWISE(a.raw[l] * b.raw[l] + c.raw[l]);
 }
 template <class T>
+HEED_INLINE Pack<T> operator/(Pack<T> a, Pack<T> b) {
+  HEED_LANEWISE(a.raw[l] / b.raw[l]);
+}
+template <class T>
+HEED_INLINE Pack<T> minus_product(Pack<T> a, Pack<T> b, Pack<T> c) {
+  HEED_LANEWISE(c.raw[l] - a.raw[l] * b.raw[l]);
+}
+template <class T>
 HEED_INLINE Pack<T> max_or_second(Pack<T> a, Pack<T> b) {
   HEED_LANEWISE(a.raw[l] > b.raw[l] ? a.raw[l] : b.raw[l]);
 }
@@ -92,10 +100,6 @@ HEED_INLINE Pack<T> where_greater(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
 template <class T>
 HEED_INLINE Pack<T> where_equal(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
   HEED_LANEWISE(a.raw[l] == b.raw[l] ? x.raw[l] : y.raw[l]);
-}
-template <class T>
-HEED_INLINE Pack<T> operator/(Pack<T> a, Pack<T> b) {
-  HEED_LANEWISE(a.raw[l] / b.raw[l]);
 }
 template <class T>
 HEED_INLINE unsigned nonzero_lanes(Pack<T> a) {
@@ -133,6 +137,10 @@ HEED_INLINE Pack<T> operator-(Pack<T> a, Pack<T> b) {
 template <class T>
 HEED_INLINE Pack<T> operator*(Pack<T> a, Pack<T> b) {
   return {a.raw * b.raw};
+}
+template <class T>
+HEED_INLINE Pack<T> operator/(Pack<T> a, Pack<T> b) {
+  return {a.raw / b.raw};
 }
 
 /// All lanes x. (Adding a scalar to a zero vector would not do: x + 0 is not x for -0, and compilers keep
@@ -172,6 +180,24 @@ HEED_INLINE Pack<T> multiply_add(Pack<T> a, Pack<T> b, Pack<T> c) {
     return {_mm256_fmadd_pd(a.raw, b.raw, c.raw)};
 #else
   return {a.raw * b.raw + c.raw};
+#endif
+}
+
+/// c - a * b, likewise.
+template <class T>
+HEED_INLINE Pack<T> minus_product(Pack<T> a, Pack<T> b, Pack<T> c) {
+#if HEED_LANES == HEED_LANES_AVX512
+  if constexpr (sizeof(T) == 4)
+    return {_mm512_fnmadd_ps(a.raw, b.raw, c.raw)};
+  else
+    return {_mm512_fnmadd_pd(a.raw, b.raw, c.raw)};
+#elif HEED_LANES == HEED_LANES_AVX2
+  if constexpr (sizeof(T) == 4)
+    return {_mm256_fnmadd_ps(a.raw, b.raw, c.raw)};
+  else
+    return {_mm256_fnmadd_pd(a.raw, b.raw, c.raw)};
+#else
+  return {c.raw - a.raw * b.raw};
 #endif
 }
 
@@ -274,11 +300,6 @@ HEED_INLINE Pack<T> where_equal(Pack<T> a, Pack<T> b, Pack<T> x, Pack<T> y) {
   return {reinterpret_cast<typename Pack<T>::Raw>((reinterpret_cast<Mask>(x.raw) & mask) |
                                                   (reinterpret_cast<Mask>(y.raw) & ~mask))};
 #endif
-}
-
-template <class T>
-HEED_INLINE Pack<T> operator/(Pack<T> a, Pack<T> b) {
-  return {a.raw / b.raw};
 }
 
 /// Bit l: lane l is not 0 (it may be NaN).

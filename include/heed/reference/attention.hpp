@@ -7,6 +7,7 @@
 /// v_j, and the answer to i is a mean of the values, weighted by how well each key fits the query:
 ///
 ///     s_ij = scale · Σ_c q_ic k_jc             how well key j fits query i           (score, N x M)
+///            or scale · Σ_a w_a tanh(q_ia + k_ja)
 ///     s_ij <- terms(s_ij, i, j)                softcap, positions, biases, functors
 ///     p_ij = exp(s_ij) / Σ_j exp(s_ij)         over the keys that i may see          (selection, N x M),
 ///                                              or another selection (selections.hpp)
@@ -27,27 +28,23 @@
 #include <heed/core/key_range.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
+#include <heed/reference/score.hpp>
 #include <heed/reference/selections.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
 /// The scores of one query: row `row` of q against the keys of its sequence that it sees, in order. A key
 /// that the masks or a score of -inf hide is left out, and neither read nor asked about further.
-template <class Wide, class Rules, class Q, class K>
-void score_row(const Rules& rules, const Shape& shape, const Place& place, Wide scale, Index i, const Q& q,
-               const K& k, std::vector<Weight<Wide>>& row) {
-  const Index key_head = place.head / (shape.heads / shape.key_heads);
+template <class Wide, class Spec, class Rules, class Q, class K>
+void score_row(const Spec& spec, const Rules& rules, const Shape& shape, const Place& place, Wide scale,
+               Index i, const Q& q, const K& k, std::vector<Weight<Wide>>& row) {
   const auto position = static_cast<Position>(i);
   row.clear();
   for (Position j = 0; j < place.keys; ++j) {
     if (!rules.visible(position, j)) continue;
-    Wide dot(0);
-    for (Index c = 0; c < shape.d; ++c) {
-      const auto q_ic = static_cast<Wide>(q(place.query_begin + i, place.head * shape.d + c));
-      const auto k_jc = static_cast<Wide>(k(place.key_begin + j, key_head * shape.d + c));
-      dot += Wide(q_ic * k_jc);
-    }
-    const Wide score = rules.score(Wide(scale * dot), position, j);
+    const Wide score = rules.score(
+        reference_score(spec, shape, place.head, scale, q, place.query_begin + i, k, place.key_begin + j),
+        position, j);
     if (score == minus_infinity<Wide>()) continue;
     row.push_back({j, score});
   }
@@ -72,7 +69,7 @@ void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K
       const Index key_head = head / (shape.heads / shape.key_heads);
 
       for (Index i = 0; i < place.queries; ++i) {
-        score_row(rules, shape, place, scale, i, q, k, row);
+        score_row(spec, rules, shape, place, scale, i, q, k, row);
         const Wide log_sum_exp = select_row(spec, place, i, row).summary;
 
         for (Wide& x : mixed) x = Wide(0);

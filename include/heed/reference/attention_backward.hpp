@@ -48,15 +48,17 @@ struct Nothing {
 
 /// dq, dk, dv = the gradients, or are added to (`add`), for a whole problem; add_bias(place, i, j, ds) gets
 /// the gradient of every visible pair's sum of score and biases, add_sink(head, ds) that of a row's sink,
-/// add_parameter(head, n, d) that of the terms' n-th parameter.
-/// dlse, the gradient of the log-sum-exp, may be null. Weights and output are computed afresh in Wide, so
-/// that neither the output nor what a forward pass saved is asked for. Cost: O(N·M·(3 d + 2 d_v)) a head;
-/// memory: one row of scores, and one head's gradients of keys and values.
+/// add_parameter(head, n, d) that of the terms' n-th parameter, add_score(head, a, d) that of an additive
+/// score's a-th weight. dlse, the gradient of the log-sum-exp, may be null. Weights and output are computed
+/// afresh in Wide, so that neither the output nor what a forward pass saved is asked for. Cost: O(N·M·(3 d +
+/// 2 d_v)) a head; memory: one row of scores, and one head's gradients of keys and values.
 template <bool add, class Wide, class Spec, class Dout, class Q, class K, class V, class Dlse, class DQ,
-          class DK, class DV, class AddBias, class AddSink = Nothing, class AddParameter = Nothing>
+          class DK, class DV, class AddBias, class AddSink = Nothing, class AddParameter = Nothing,
+          class AddScore = Nothing>
 void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, const Q& q, const K& k,
                         const V& v, const Dlse* dlse, DQ& dq, DK& dk, DV& dv, const AddBias& add_bias,
-                        const AddSink& add_sink = {}, const AddParameter& add_parameter = {}) {
+                        const AddSink& add_sink = {}, const AddParameter& add_parameter = {},
+                        const AddScore& add_score = {}) {
   const Wide scale = spec.template scale<Wide>(shape.d);
   const Index group = shape.heads / shape.key_heads, d = shape.d, d_v = shape.d_v;
   std::vector<Weight<Wide>> row;
@@ -74,7 +76,7 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
 
         for (Index i = 0; i < place.queries; ++i) {
           const Index token = place.query_begin + i;
-          score_row(rules, shape, place, scale, i, q, k, row);
+          score_row(spec, rules, shape, place, scale, i, q, k, row);
           const SelectedRow<Wide> selected = select_row(spec, place, i, row);
 
           // dP = dO Vᵀ, and D, the mean of dP with the slopes as weights; softmax's slopes are P, and D = dO
@@ -105,17 +107,13 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
             Wide ds = Wide(selected.slopes[n] * Wide(dp[n] - mean));
             if constexpr (Spec::has_terms) {
               // Back through the terms, by running them on dual numbers.
-              Wide dot(0);
-              for (Index c = 0; c < d; ++c)
-                dot += Wide(static_cast<Wide>(q(token, head * d + c)) *
-                            static_cast<Wide>(k(key, key_head * d + c)));
+              const Wide scaled = reference_score(spec, shape, head, scale, q, token, k, key);
               const auto position = static_cast<Position>(i);
-              const dual<Wide> sum =
-                  rules.score_through_bias(dual<Wide>(Wide(scale * dot), Wide(1)), position, j);
+              const dual<Wide> sum = rules.score_through_bias(dual<Wide>(scaled, Wide(1)), position, j);
               const dual<Wide> final = rules.score_after_bias(dual<Wide>(sum.value, Wide(1)), position, j);
               if constexpr (rules.parameters > 0 && !std::is_same_v<AddParameter, Nothing>) {
                 using Many = dual<Wide, rules.parameters + 1>;
-                const Many moved = rules.score(Many(Wide(scale * dot), Wide(1)), position, j);
+                const Many moved = rules.score(Many(scaled, Wide(1)), position, j);
                 for (int n_th = 0; n_th < rules.parameters; ++n_th)
                   add_parameter(head, n_th, Wide(ds * moved.tangent[n_th + 1]));
               }
@@ -125,11 +123,11 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
             } else {
               add_bias(place, static_cast<Index>(i), static_cast<Index>(j), ds);
             }
-            ds = Wide(scale * ds);
-            for (Index c = 0; c < d; ++c) {
-              dq_sums(i, c) += Wide(ds * static_cast<Wide>(k(key, key_head * d + c)));
-              dk_sums(j, c) += Wide(ds * static_cast<Wide>(q(token, head * d + c)));
-            }
+            reference_score_gradient(
+                spec, shape, head, scale, ds, q, token, k, key,
+                [&](Index c, const Wide& x) { dq_sums(i, c) += x; },
+                [&](Index c, const Wide& x) { dk_sums(j, c) += x; },
+                [&](Index c, const Wide& x) { add_score(head, c, x); });
           }
         }
         put_sums<add>(dq_sums, dq, place.query_begin, head * d, place.queries, d);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// gumbel_softmax(): a draw of one key a row that gradients can pass.
+/// gumbel_softmax_rows(): a draw of one key a row that gradients can pass.
 #ifndef HEED_TRAIN_GUMBEL_SOFTMAX_HPP
 #define HEED_TRAIN_GUMBEL_SOFTMAX_HPP
 
@@ -17,7 +17,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What can be chosen about gumbel_softmax().
+/// What can be chosen about gumbel_softmax_rows().
 struct GumbelSoftmax {
   double temperature = 1;  ///< τ: towards 0 a row becomes one-hot and its gradients noisy
   std::uint64_t seed = 0;  ///< another one for each step and layer
@@ -31,9 +31,9 @@ typename S::PlainObject soft_gumbel(const Eigen::MatrixBase<S>& scores, const Gu
                                     const Place& place) {
   using Wide = WeightsType<typename S::Scalar>;
   if (!(options.temperature > 0) || !std::isfinite(options.temperature))
-    fail("gumbel_softmax: the temperature is ", options.temperature, ", it must be positive and finite");
+    fail("gumbel_softmax_rows: the temperature is ", options.temperature, ", it must be positive and finite");
   InPlace<S> s(scores.derived());
-  const PairDraws draws(options.seed, place);
+  const PairDraws draws(~options.seed, place);  // as gumbel_softmax() draws them in attention()
   typename S::PlainObject y(scores.rows(), scores.cols());
   softmax_each_row<Wide>(
       [&](Index i, Index j) {
@@ -54,8 +54,8 @@ typename S::PlainObject soft_gumbel(const Eigen::MatrixBase<S>& scores, const Gu
 /// @throws std::invalid_argument for a temperature that is not positive and finite
 /// O(N·M), two logarithms and two exponentials a pair.
 template <class S>
-typename S::PlainObject gumbel_softmax(const Eigen::MatrixBase<S>& scores, const GumbelSoftmax& options = {},
-                                       const Place& place = {}) {
+typename S::PlainObject gumbel_softmax_rows(const Eigen::MatrixBase<S>& scores,
+                                            const GumbelSoftmax& options = {}, const Place& place = {}) {
   auto y = detail::soft_gumbel(scores, options, place);
   if (options.hard) {
     using Scalar = typename S::Scalar;
@@ -64,15 +64,16 @@ typename S::PlainObject gumbel_softmax(const Eigen::MatrixBase<S>& scores, const
   return y;
 }
 
-/// The gradient by the scores, given that by gumbel_softmax(s) of the same arguments, which is computed
+/// The gradient by the scores, given that by gumbel_softmax_rows(s) of the same arguments, which is computed
 /// again: ds = y ∘ (dy - rowsum(y ∘ dy)) / τ with the soft y. Exact for the soft form; for the hard one it
 /// stands in for a derivative that is 0 almost everywhere.
 template <class DY, class S>
-typename S::PlainObject gumbel_softmax_gradient(const Eigen::MatrixBase<DY>& dy,
-                                                const Eigen::MatrixBase<S>& scores,
-                                                const GumbelSoftmax& options = {}, const Place& place = {}) {
+typename S::PlainObject gumbel_softmax_rows_gradient(const Eigen::MatrixBase<DY>& dy,
+                                                     const Eigen::MatrixBase<S>& scores,
+                                                     const GumbelSoftmax& options = {},
+                                                     const Place& place = {}) {
   using Scalar = typename S::Scalar;
-  detail::check_same_size("gumbel_softmax_gradient: dy", dy.rows(), dy.cols(), "s", scores.rows(),
+  detail::check_same_size("gumbel_softmax_rows_gradient: dy", dy.rows(), dy.cols(), "s", scores.rows(),
                           scores.cols());
   typename S::PlainObject ds = softmax_rows_gradient(dy, detail::soft_gumbel(scores, options, place));
   ds *= static_cast<Scalar>(1 / options.temperature);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// straight_through(): one key forward, the softmax's gradient backward.
+/// argmax_rows(): one key forward, the softmax's gradient backward.
 #ifndef HEED_TRAIN_STRAIGHT_THROUGH_HPP
 #define HEED_TRAIN_STRAIGHT_THROUGH_HPP
 
@@ -32,14 +32,14 @@ void one_hot_each_row(Y& y, const Empty& empty) {
 /// y_ij = 1[j = argmax_j s_ij] for every row of scores, the lowest index of equal ones. -inf is a pair that
 /// does not exist; a row of nothing else gives zeros. N × M, in the storage order of s.
 template <class S>
-typename S::PlainObject straight_through(const Eigen::MatrixBase<S>& scores) {
+typename S::PlainObject argmax_rows(const Eigen::MatrixBase<S>& scores) {
   using Scalar = typename S::Scalar;
   typename S::PlainObject y = scores;
   detail::one_hot_each_row(y, [](const Scalar& top) { return top == detail::minus_infinity<Scalar>(); });
   return y;
 }
 
-/// What stands in for the gradient of straight_through(), which is 0 almost everywhere: that of the softmax,
+/// What stands in for the gradient of argmax_rows(), which is 0 almost everywhere: that of the softmax,
 /// ds = p ∘ (dy - rowsum(p ∘ dy)), p = softmax_rows(s). Biased, and not the derivative of the forward pass
 /// (straight-through: 1308.3432).
 template <class DY, class S>
