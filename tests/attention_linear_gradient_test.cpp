@@ -106,7 +106,8 @@ void against_loops(const char* name, double allowed, Index n, Index m, Index d, 
     const auto compare = [&](const char* which, const auto& x, const Matrix<Wide>& want) {
       if (want.size() == 0) return;
       const Matrix<T> got = x;
-      const double size = static_cast<double>(want.cwiseAbs().maxCoeff());
+      // Gradients may cancel, those of a query that sees one key entirely.
+      const double size = std::max(0.3, static_cast<double>(want.cwiseAbs().maxCoeff()));
       const double error = static_cast<double>((got.template cast<Wide>() - want).cwiseAbs().maxCoeff());
       EXPECT_LE(error, allowed * u * size) << name << " " << which << " n " << n << " m " << m;
       if (size > 0) worst = std::max(worst, error / (allowed * u * size));
