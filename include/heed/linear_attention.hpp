@@ -10,6 +10,9 @@
 #include <heed/linear/linear_backward.hpp>
 #include <heed/linear/linear_forward.hpp>
 #include <heed/linear/linear_state.hpp>
+#include <heed/linear/linformer.hpp>
 #include <heed/linear/performer.hpp>
+#include <heed/linear/pool_rows.hpp>
+#include <heed/linear/pooled_attention.hpp>
 
 #endif
