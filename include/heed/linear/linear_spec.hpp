@@ -94,10 +94,9 @@ LinearBounds bounds_of(const Spec<P...>& spec, const Place& place) {
 /// The factor of q·k that a Performer estimates the exponential of.
 template <class T, class Spec>
 T performer_scale(const Spec& spec, Index d) {
-  const T scale = spec.template scale<T>(d);
-  if (!(scale > T(0)))
-    fail("scale is ", static_cast<double>(scale), ", with performer() it must be greater than 0");
-  return scale;
+  const double scale = spec.template scale<double>(d);
+  if (!(scale > 0)) fail("scale is ", scale, ", with performer() it must be greater than 0");
+  return spec.template scale<T>(d);
 }
 
 }  // namespace heed::inline HEED_ABI::detail
