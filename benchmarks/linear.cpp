@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // linear/…: attention in linear time against full attention, one thread, float, heads packed in columns.
-// linear/complexity/… fits times against O(N) or O(N²); linear/crossing/… prints from which length on each form
-// is faster than full attention.
+// linear/complexity/… fits times against O(N) or O(N²); linear/crossing/… prints from which length on each
+// form is faster than full attention.
 
 #include "attention_case.hpp"
 
@@ -73,7 +73,9 @@ Form full(Index heads, bool causal) {
               heed::attention_into(x.out, x.q, x.k, x.v, w, heed::heads(heads), heed::causal(),
                                    heed::on(heed::serial()));
             },
-            [](const auto& x, const Sizes& s) { return right(x, s, heed::spec(heed::heads(s.heads), heed::causal())); }};
+            [](const auto& x, const Sizes& s) {
+              return right(x, s, heed::spec(heed::heads(s.heads), heed::causal()));
+            }};
   return {"full",
           [=](Operands<float>& x, heed::Workspace& w) {
             heed::attention_into(x.out, x.q, x.k, x.v, w, heed::heads(heads), heed::on(heed::serial()));
@@ -82,12 +84,14 @@ Form full(Index heads, bool causal) {
 }
 
 Form linear(Index heads, bool causal) {
-  const auto right = [=](const auto& x, const Sizes& s) { return is_right(x, s, causal, elu_features, 1e-5); };
+  const auto right = [=](const auto& x, const Sizes& s) {
+    return is_right(x, s, causal, elu_features, 1e-5);
+  };
   if (causal)
     return {"linear, causal",
             [=](Operands<float>& x, heed::Workspace& w) {
-              heed::linear_attention_into(x.out, x.q, x.k, x.v, heed::use(w), heed::heads(heads), heed::causal(),
-                                          heed::on(heed::serial()));
+              heed::linear_attention_into(x.out, x.q, x.k, x.v, heed::use(w), heed::heads(heads),
+                                          heed::causal(), heed::on(heed::serial()));
             },
             right};
   return {"linear",
@@ -100,7 +104,8 @@ Form linear(Index heads, bool causal) {
 
 Form estimate(Index heads, bool causal) {
   const auto right = [=](const auto& x, const Sizes& s) {
-    return is_right(x, s, causal, [](const Rows& r) { return positive_features(r, directions()); }, 1e-3);
+    return is_right(
+        x, s, causal, [](const Rows& r) { return positive_features(r, directions()); }, 1e-3);
   };
   if (causal)
     return {"performer, causal",
@@ -125,22 +130,23 @@ Matrix<float, Eigen::RowMajor> group_means(Index m) {
   return e;
 }
 Form linformer(Index heads) {
-  return {"linformer",
-          [=](Operands<float>& x, heed::Workspace& w) {
-            static Matrix<float, Eigen::RowMajor> e;
-            if (e.cols() != x.k.rows()) e = group_means(x.k.rows());
-            x.out = heed::linformer_attention(x.q, x.k, x.v, e, e, heed::heads(heads), heed::use(w),
-                                              heed::on(heed::serial()));
-          },
-          [](const auto& x, const Sizes& s) {
-            Operands<float> pooled(Sizes{s.heads, s.heads, s.queries, rank, s.d});
-            const auto e = group_means(s.keys);
-            pooled.q = x.q;
-            pooled.k = e * x.k;
-            pooled.v = e * x.v;
-            pooled.out = x.out;
-            return right(pooled, Sizes{s.heads, s.heads, s.queries, rank, s.d}, heed::spec(heed::heads(s.heads)));
-          }};
+  return {
+      "linformer",
+      [=](Operands<float>& x, heed::Workspace& w) {
+        static Matrix<float, Eigen::RowMajor> e;
+        if (e.cols() != x.k.rows()) e = group_means(x.k.rows());
+        x.out = heed::linformer_attention(x.q, x.k, x.v, e, e, heed::heads(heads), heed::use(w),
+                                          heed::on(heed::serial()));
+      },
+      [](const auto& x, const Sizes& s) {
+        Operands<float> pooled(Sizes{s.heads, s.heads, s.queries, rank, s.d});
+        const auto e = group_means(s.keys);
+        pooled.q = x.q;
+        pooled.k = e * x.k;
+        pooled.v = e * x.v;
+        pooled.out = x.out;
+        return right(pooled, Sizes{s.heads, s.heads, s.queries, rank, s.d}, heed::spec(heed::heads(s.heads)));
+      }};
 }
 
 void complexity(benchmark::State& state, const Form& form) {
@@ -159,8 +165,8 @@ void complexity(benchmark::State& state, const Form& form) {
 /// From which length on is each form faster than the first? Prints all times as a table.
 void crossing(benchmark::State& state, const std::vector<Form>& forms, Index heads) {
   for (auto _ : state) {
-    std::printf("\nms a call, %d head%s of %d, one thread, %s\n%8s", int(heads), heads == 1 ? "" : "s", int(d),
-                heed::name(heed::instruction_set()), "N = M");
+    std::printf("\nms a call, %d head%s of %d, one thread, %s\n%8s", int(heads), heads == 1 ? "" : "s",
+                int(d), heed::name(heed::instruction_set()), "N = M");
     for (const Form& f : forms) std::printf("%20s", f.name);
     std::printf("\n");
     std::vector<Index> crossed(forms.size(), 0);
@@ -175,9 +181,8 @@ void crossing(benchmark::State& state, const std::vector<Form>& forms, Index hea
       }
       for (int turn = 0; turn < 5; ++turn)
         for (std::size_t t = 0; t < forms.size(); ++t)
-          best[t] = std::min(best[t], best_in_turns<Clock::thread>(1, 0.004, [&] {
-                                        forms[t].run(x, workspace);
-                                      })[0]);
+          best[t] = std::min(best[t],
+                             best_in_turns<Clock::thread>(1, 0.004, [&] { forms[t].run(x, workspace); })[0]);
       std::printf("%8d", int(n));
       for (std::size_t t = 0; t < forms.size(); ++t) {
         std::printf("%20.4f", best[t] * 1e3);
@@ -216,8 +221,8 @@ const int registered = [] {
       std::vector<Form> forms = {full(heads, causal), linear(heads, causal), estimate(heads, causal)};
       const std::string name =
           "linear/crossing/" + std::string(causal ? "causal/" : "") + std::to_string(heads) + "x64";
-      benchmark::RegisterBenchmark(
-          name.c_str(), [=](benchmark::State& state) { crossing(state, forms, heads); })
+      benchmark::RegisterBenchmark(name.c_str(),
+                                   [=](benchmark::State& state) { crossing(state, forms, heads); })
           ->Iterations(1)
           ->Unit(benchmark::kMillisecond);
     }

@@ -58,7 +58,8 @@ TEST(LinearGradient, CentralDifferences) {
   differences("sequences", 9, 12, 2, 1, heed::causal(), heed::sequences({0, 4, 4, 9}, {0, 5, 7, 12}));
   differences("feature map", 8, 8, 2, 1, heed::causal(), bump);
   differences("performer", 7, 9, 2, 1, heed::performer(5, 1));
-  differences("performer, causal, scale", 8, 8, 2, 2, heed::performer(7, 2), heed::causal(), heed::scale(0.9));
+  differences("performer, causal, scale", 8, 8, 2, 2, heed::performer(7, 2), heed::causal(),
+              heed::scale(0.9));
 }
 
 /// The same across chunks.
@@ -66,7 +67,8 @@ TEST(LinearGradient, CentralDifferencesAcrossChunks) {
   const Index n = 150;
   Dice dice(22);
   const auto run = [&](const char* name, const auto& spec) {
-    Matrix<double> q = dice.matrix<double>(n, 2), k = dice.matrix<double>(n, 2), v = dice.matrix<double>(n, 1);
+    Matrix<double> q = dice.matrix<double>(n, 2), k = dice.matrix<double>(n, 2),
+                   v = dice.matrix<double>(n, 1);
     const Matrix<double> dout = dice.matrix<double>(n, 1);
     const auto loss = [&] { return heed::linear_attention(q, k, v, spec).cwiseProduct(dout).sum(); };
     const Matrix<double> out = heed::linear_attention(q, k, v, spec);
@@ -97,7 +99,8 @@ void against_loops(const char* name, double allowed, Index n, Index m, Index d, 
   const double u = std::numeric_limits<T>::epsilon() / 2;
   for (int turn = 0; turn < layouts; ++turn) {
     const auto layout = [&](int shift) { return static_cast<Layout>((turn + shift) % layouts); };
-    Guarded<T> dq(n, heads * d, layout(1)), dk(m, key_heads * d, layout(2)), dv(m, key_heads * d_v, layout(3));
+    Guarded<T> dq(n, heads * d, layout(1)), dk(m, key_heads * d, layout(2)),
+        dv(m, key_heads * d_v, layout(3));
     const Guarded<T> gq(q, layout(0)), gk(k, layout(2)), gv(v, layout(4)), gd(dout, layout(5)),
         go(out, layout(6));
     heed::linear_attention_backward(gd.view(), gq.view(), gk.view(), gv.view(), go.view(), spec,

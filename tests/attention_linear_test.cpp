@@ -21,8 +21,8 @@ void compare(const LinearCase& c, Index features, double feature_ulps, const Phi
   ASSERT_EQ(out.cols(), c.heads * c.d_v) << name;
   const auto [exact, size] = linear_oracle(c, phi, visible, q, k, v);
   const double u = std::numeric_limits<T>::epsilon() / 2;
-  const double bound = static_cast<double>(c.m) / 64 + 2 * std::sqrt(static_cast<double>(features)) + 64 +
-                       feature_ulps;
+  const double bound =
+      static_cast<double>(c.m) / 64 + 2 * std::sqrt(static_cast<double>(features)) + 64 + feature_ulps;
   for (Index i = 0; i < out.rows(); ++i)
     for (Index t = 0; t < out.cols(); ++t) {
       const double error = static_cast<double>(std::abs(static_cast<Wide>(out(i, t)) - exact(i, t)));
@@ -201,8 +201,8 @@ TEST(LinearAttention, PerformerSurvivesLargeLateKeys) {
   for (Index j = 0; j < c.n; ++j) k.row(j) *= j < 100 ? 0.25f * static_cast<float>(100 - j) : 0.1f;
   const PositiveFeatures phi{heed::performer_projection(32, 8, 4), 1 / std::sqrt(Wide(8))};
   const Eigen::MatrixXf y = heed::linear_attention(q, k, v, heed::performer(32, 4), heed::causal());
-  const auto [exact, size] =
-      linear_oracle(c, phi, [](Index i, Index j, Index) { return j <= i; }, q, k, v);
+  const auto [exact, size] = linear_oracle(
+      c, phi, [](Index i, Index j, Index) { return j <= i; }, q, k, v);
   EXPECT_LE((y.cast<Wide>() - exact).cwiseAbs().maxCoeff(), 1e-2L);  // exponents of 600 are good to 1e-4
   EXPECT_TRUE(y.allFinite());
 }
@@ -227,14 +227,14 @@ TEST(LinearAttention, StepsEqualOneCausalCall) {
     // A fork; and a prompt of which only the last answer is wanted.
     heed::LinearState<float> fork = state;
     const Index left = n - at;
-    const Eigen::MatrixXf last = heed::linear_attention_step(fork, q.bottomRows(1), k.bottomRows(left),
-                                                             v.bottomRows(left), variant);
+    const Eigen::MatrixXf last =
+        heed::linear_attention_step(fork, q.bottomRows(1), k.bottomRows(left), v.bottomRows(left), variant);
     EXPECT_LE((last - whole.bottomRows(1)).norm(), tolerance * whole.norm());
     EXPECT_EQ(state.tokens(), at);
     EXPECT_THROW(state.step(q.topRows(2), k.topRows(1), v.topRows(1), variant), std::invalid_argument);
-    EXPECT_THROW(state.step(q.topRows(1), k.topRows(1), v.topRows(1), heed::heads(4, 2),
-                            heed::performer(3, 1)),
-                 std::invalid_argument);
+    EXPECT_THROW(
+        state.step(q.topRows(1), k.topRows(1), v.topRows(1), heed::heads(4, 2), heed::performer(3, 1)),
+        std::invalid_argument);
     state.reset();
     const Eigen::MatrixXf again = state.step(q, k, v, variant);
     EXPECT_TRUE(again == whole);
@@ -282,7 +282,8 @@ TEST(LinearAttention, BitsDoNotDependOnThreads) {
 
 TEST(LinearAttention, AllocatesNothingBesideItsWorkspace) {
   Dice dice(12);
-  const auto q = dice.matrix<float>(150, 64), k = dice.matrix<float>(150, 64), v = dice.matrix<float>(150, 64);
+  const auto q = dice.matrix<float>(150, 64), k = dice.matrix<float>(150, 64),
+             v = dice.matrix<float>(150, 64);
   Matrix<float> out(150, 64), dq = q, dk = k, dv = v;
   heed::Workspace workspace;
   const auto run = [&](const auto& policy) {

@@ -46,38 +46,36 @@ TEST(LinearErrors, NameTheArgumentAndBothSizes) {
   EXPECT_EQ(message_of([&] { heed::linear_attention_backward(q, q, k, k, k); }),
             "heed: out is 5 x 6, it must be 4 x 6");
   Eigen::MatrixXf dq(4, 6), dk(5, 6), dv(5, 5);
-  EXPECT_EQ(message_of([&] {
-              heed::linear_attention_backward(q, q, k, k, y, heed::into(dq, dk, dv));
-            }),
+  EXPECT_EQ(message_of([&] { heed::linear_attention_backward(q, q, k, k, y, heed::into(dq, dk, dv)); }),
             "heed: dv is 5 x 5, v is 5 x 6");
-  EXPECT_EQ(message_of([&] {
-              heed::linear_attention_backward(q, q, k, k, y, heed::into(dq, dk, dk));
-            }),
+  EXPECT_EQ(message_of([&] { heed::linear_attention_backward(q, q, k, k, y, heed::into(dq, dk, dk)); }),
             "heed: dv shares elements with dk");
 }
 
 TEST(LinearScalars, PlainLoopsAgreeWithTheDefinition) {
   const LinearCase c{9, 12, 5, 3, 4, 2};
   Dice dice(61);
-  const Matrix<Wide> q = dice.matrix<Wide>(9, 20), k = dice.matrix<Wide>(12, 10), v = dice.matrix<Wide>(12, 6);
+  const Matrix<Wide> q = dice.matrix<Wide>(9, 20), k = dice.matrix<Wide>(12, 10),
+                     v = dice.matrix<Wide>(12, 6);
   const auto visible = [](Index i, Index j, Index) { return j <= i + 3; };
   const auto heads = heed::heads(4, 2);
   const Matrix<Wide> elu = heed::linear_attention(q, k, v, heads, heed::causal());
   EXPECT_LE((elu - linear_oracle(c, EluFeatures{}, visible, q, k, v).first).cwiseAbs().maxCoeff(), 1e-17L);
   const PositiveFeatures phi{heed::performer_projection(11, 5, 2), 1 / std::sqrt(Wide(5))};
-  const Matrix<Wide> estimate = heed::linear_attention(q, k, v, heads, heed::causal(), heed::performer(11, 2));
+  const Matrix<Wide> estimate =
+      heed::linear_attention(q, k, v, heads, heed::causal(), heed::performer(11, 2));
   EXPECT_LE((estimate - linear_oracle(c, phi, visible, q, k, v).first).cwiseAbs().maxCoeff(), 1e-16L);
 
   // 16-bit storage accumulates in float.
   using Half = Eigen::half;
   const Matrix<Half> hq = q.cast<Half>(), hk = k.cast<Half>(), hv = v.cast<Half>();
   const Matrix<Half> half = heed::linear_attention(hq, hk, hv, heads, heed::causal());
-  EXPECT_LE((half.cast<Wide>() - linear_oracle(c, EluFeatures{}, visible, hq.cast<Wide>(), hk.cast<Wide>(),
-                                               hv.cast<Wide>())
-                                     .first)
-                .cwiseAbs()
-                .maxCoeff(),
-            2e-3L);
+  EXPECT_LE(
+      (half.cast<Wide>() -
+       linear_oracle(c, EluFeatures{}, visible, hq.cast<Wide>(), hk.cast<Wide>(), hv.cast<Wide>()).first)
+          .cwiseAbs()
+          .maxCoeff(),
+      2e-3L);
 }
 
 /// A scalar that differentiates itself, against the engine's gradient.
@@ -120,11 +118,10 @@ TEST(LinearScalars, ExpressionsAndFixedSizes) {
   const auto y = heed::linear_attention(q, k, v, heed::on(heed::serial()));
   static_assert(decltype(y)::RowsAtCompileTime == 6 && decltype(y)::ColsAtCompileTime == 3 &&
                 decltype(y)::IsRowMajor);
-  const Eigen::MatrixXf plain = heed::linear_attention(Eigen::MatrixXf(q), Eigen::MatrixXf(k),
-                                                       Eigen::MatrixXf(v));
+  const Eigen::MatrixXf plain =
+      heed::linear_attention(Eigen::MatrixXf(q), Eigen::MatrixXf(k), Eigen::MatrixXf(v));
   EXPECT_TRUE(y.isApprox(plain, 1e-6f));
-  EXPECT_TRUE(heed::linear_attention(2 * q, k.reverse().eval(), 3 * v)
-                  .allFinite());
+  EXPECT_TRUE(heed::linear_attention(2 * q, k.reverse().eval(), 3 * v).allFinite());
 }
 
 }  // namespace

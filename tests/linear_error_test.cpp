@@ -69,7 +69,8 @@ TEST(Performer, GivenDirections) {
   const auto x = dice.matrix<double>(20, 6);
   const auto drawn = heed::performer(9, 3);
   const Matrix<double> a = heed::linear_attention(x, x, x, drawn),
-                       b = heed::linear_attention(x, x, x, heed::performer(heed::performer_projection(9, 6, 3)));
+                       b = heed::linear_attention(x, x, x,
+                                                  heed::performer(heed::performer_projection(9, 6, 3)));
   EXPECT_TRUE(a == b);
   EXPECT_TRUE(a == heed::linear_attention(x, x, x, drawn));
   EXPECT_THROW(heed::linear_attention(x, x, x, heed::performer(heed::performer_projection(9, 5, 3))),
@@ -89,9 +90,11 @@ TEST(Performer, ErrorFallsWithTheNumberOfFeatures) {
     for (const Index features : {Index(32), Index(128), Index(512), Index(2048)}) {
       double squares = 0;
       for (std::uint64_t seed = 0; seed < 8; ++seed)
-        squares += std::pow(error_of(heed::linear_attention(q, k, v, heed::performer(features, seed)), exact), 2);
+        squares +=
+            std::pow(error_of(heed::linear_attention(q, k, v, heed::performer(features, seed)), exact), 2);
       const double error = std::sqrt(squares / 8);
-      std::printf("performer, numbers of size %.1f: %4d features, error %.4f\n", length, int(features), error);
+      std::printf("performer, numbers of size %.1f: %4d features, error %.4f\n", length, int(features),
+                  error);
       // Four times the features, half the error: the estimate is a mean of draws. (With numbers of size 1 a
       // few rare draws decide, which the features at hand do not meet.)
       if (before > 0) {
@@ -121,13 +124,13 @@ Matrix<double> smooth(Dice& dice, Index rows, Index columns, double noise) {
 TEST(Linformer, ErrorFallsWithTheRank) {
   const Index m = 512, d = 16;
   Dice dice(92);
-  const Matrix<double> q = dice.matrix<double>(64, d), k = smooth(dice, m, d, 0.05), v = smooth(dice, m, d, 0.05);
+  const Matrix<double> q = dice.matrix<double>(64, d), k = smooth(dice, m, d, 0.05),
+                       v = smooth(dice, m, d, 0.05);
   const Matrix<double> exact = heed::attention(q, k, v);
   double before = 1;
   for (const Index rank : {Index(4), Index(8), Index(16), Index(32), Index(64), Index(512)}) {
     Matrix<double> e = Matrix<double>::Zero(rank, m);
-    for (Index j = 0; j < m; ++j)
-      e(j * rank / m, j) = static_cast<double>(rank) / static_cast<double>(m);
+    for (Index j = 0; j < m; ++j) e(j * rank / m, j) = static_cast<double>(rank) / static_cast<double>(m);
     const double error = error_of(heed::linformer_attention(q, k, v, e, e), exact);
     std::printf("linformer: rank %3d of %d, error %.5f\n", int(rank), int(m), error);
     EXPECT_LT(error, 0.8 * before);
@@ -139,7 +142,8 @@ TEST(Linformer, ErrorFallsWithTheRank) {
 TEST(PooledAttention, ErrorGrowsWithTheStride) {
   const Index m = 512, d = 16;
   Dice dice(93);
-  const Matrix<double> q = dice.matrix<double>(64, d), k = smooth(dice, m, d, 0.05), v = smooth(dice, m, d, 0.05);
+  const Matrix<double> q = dice.matrix<double>(64, d), k = smooth(dice, m, d, 0.05),
+                       v = smooth(dice, m, d, 0.05);
   const Matrix<double> exact = heed::attention(q, k, v);
   double before = 0;
   for (const Index stride : {Index(1), Index(4), Index(16), Index(64), Index(128)}) {

@@ -63,10 +63,11 @@ void linformer_case(Index n, Index m, Index rank, Index d, Index d_v, Index head
   };
   const auto heads_policy = heed::heads(heads, key_heads);
   const Matrix<T> out = per_head ? run(heads_policy, heed::per_head) : run(heads_policy);
-  const Matrix<Wide> exact = exact_attention(
-      q.template cast<Wide>(), projected(e.template cast<Wide>(), k.template cast<Wide>(), key_heads, per_head),
-      projected(f.template cast<Wide>(), v.template cast<Wide>(), key_heads, per_head), heads, key_heads,
-      sees_all);
+  const Matrix<Wide> exact =
+      exact_attention(q.template cast<Wide>(),
+                      projected(e.template cast<Wide>(), k.template cast<Wide>(), key_heads, per_head),
+                      projected(f.template cast<Wide>(), v.template cast<Wide>(), key_heads, per_head), heads,
+                      key_heads, sees_all);
   ASSERT_EQ(out.rows(), exact.rows());
   ASSERT_EQ(out.cols(), exact.cols());
   if (out.size() == 0) return;
@@ -135,27 +136,27 @@ TEST(Linformer, CentralDifferences) {
 
 TEST(Linformer, OtherScalarsAndThreads) {
   Dice dice(81);
-  const auto q = dice.matrix<float>(150, 64), k = dice.matrix<float>(300, 64), v = dice.matrix<float>(300, 64),
-             e = dice.matrix<float>(100, 300, 0.1), f = dice.matrix<float>(100, 300, 0.1);
+  const auto q = dice.matrix<float>(150, 64), k = dice.matrix<float>(300, 64),
+             v = dice.matrix<float>(300, 64), e = dice.matrix<float>(100, 300, 0.1),
+             f = dice.matrix<float>(100, 300, 0.1);
   Eigen::ThreadPool pool(3);
   heed::Saved<float> saved;
   const Matrix<float> want =
       heed::linformer_attention(q, k, v, e, f, heed::heads(2), heed::on(heed::serial()), heed::save(saved));
   EXPECT_TRUE(heed::linformer_attention(q, k, v, e, f, heed::heads(2), heed::on(pool)) == want);
-  const auto a = heed::linformer_backward(q, q, k, v, e, f, want, saved, heed::heads(2),
-                                          heed::on(heed::serial()));
+  const auto a =
+      heed::linformer_backward(q, q, k, v, e, f, want, saved, heed::heads(2), heed::on(heed::serial()));
   const auto b = heed::linformer_backward(q, q, k, v, e, f, want, saved, heed::heads(2), heed::on(pool));
   EXPECT_TRUE(a.dq == b.dq && a.dk == b.dk && a.dv == b.dv && a.de == b.de && a.df == b.df);
 
-  const Matrix<Wide> wide =
-      heed::linformer_attention(q.cast<Wide>(), k.cast<Wide>(), v.cast<Wide>(), e.cast<Wide>(), f.cast<Wide>(),
-                                heed::heads(2));
+  const Matrix<Wide> wide = heed::linformer_attention(q.cast<Wide>(), k.cast<Wide>(), v.cast<Wide>(),
+                                                      e.cast<Wide>(), f.cast<Wide>(), heed::heads(2));
   EXPECT_LE((want.cast<Wide>() - wide).cwiseAbs().maxCoeff(), 1e-5L);
 }
 
 TEST(Linformer, RefusesWrongSizes) {
-  const Eigen::MatrixXf q = Eigen::MatrixXf::Zero(4, 6), k = Eigen::MatrixXf::Zero(5, 6), e(3, 5), wrong(3, 4),
-                        fewer(2, 5);
+  const Eigen::MatrixXf q = Eigen::MatrixXf::Zero(4, 6), k = Eigen::MatrixXf::Zero(5, 6), e(3, 5),
+                        wrong(3, 4), fewer(2, 5);
   const auto message = [&](const auto&... a) -> std::string {
     try {
       heed::linformer_attention(q, k, k, a...);
@@ -167,7 +168,8 @@ TEST(Linformer, RefusesWrongSizes) {
   EXPECT_EQ(message(wrong, e), "heed: e has 4 columns, k has 5 rows");
   EXPECT_EQ(message(e, wrong), "heed: f has 4 columns, v has 5 rows");
   EXPECT_EQ(message(e, fewer), "heed: f has 2 rows, e has 3");
-  EXPECT_EQ(message(e, e, heed::heads(2), heed::per_head), "heed: e has 3 rows, not a multiple of 2 key heads");
+  EXPECT_EQ(message(e, e, heed::heads(2), heed::per_head),
+            "heed: e has 3 rows, not a multiple of 2 key heads");
   EXPECT_THROW(heed::linformer_attention(q, k, q, e, e), std::invalid_argument);
   EXPECT_THROW(heed::linformer_attention(q, k, k, e, e, heed::heads(4)), std::invalid_argument);
 }

@@ -21,8 +21,8 @@ struct LinearScratch {
   T* rest;            // what a backward pass adds
 
   static Index size(const LinearProblem<T>& p) {
-    return chunk_tokens * (2 * in_sixteens(p.shape.d) + 3 * in_sixteens(p.features) + 2 * p.value_row() +
-                           chunk_tokens) +
+    return chunk_tokens *
+               (2 * in_sixteens(p.shape.d) + 3 * in_sixteens(p.features) + 2 * p.value_row() + chunk_tokens) +
            p.state_size();
   }
 
@@ -89,8 +89,8 @@ HEED_NOINLINE void turn_rows(const T* rows, Index row, Index count, Index column
 /// out[j][i] = Σ_t rows[j][t] · lanes[t][i] where key j <= i + shift, for i < queries, j < keys, and 0
 /// elsewhere; of keys that no query of a lane group sees nothing is written unless `all`.
 template <bool all, class T>
-HEED_NOINLINE void multiply_pairs(const T* rows, Index row, const T* lanes, Index n, Index queries, Index keys,
-                                  Index shift, T* out) {
+HEED_NOINLINE void multiply_pairs(const T* rows, Index row, const T* lanes, Index n, Index queries,
+                                  Index keys, Index shift, T* out) {
   for (Index lane = 0; lane < queries; lane += lane_group<T>) {
     const Index reach = lane + lane_group<T> + shift, seen = reach < keys ? reach : keys;
     product_rows<2, false>(seen, rows, row, Index(1), lanes + lane, chunk_tokens, n, out + lane,

@@ -3,8 +3,8 @@
 // [V, 1]: two sweeps over the chunks, each with a running state; nothing is stored for a token but 1 / w_i.
 //
 //     dφ(q_i) = Σ_j (G_i · V'_j) φ(k_j)        forward, S as in linear.inl
-//     dφ(k_j) = Σ_i (G_i · V'_j) φ(q_i)        in reverse, R = Σ_i G_iᵀ φ(q_i) over the queries that come later
-//     dv_j    = Σ_i (φ(q_i) · φ(k_j)) dO_i / w_i
+//     dφ(k_j) = Σ_i (G_i · V'_j) φ(q_i)        in reverse, R = Σ_i G_iᵀ φ(q_i) over the queries that come
+//     later dv_j    = Σ_i (φ(q_i) · φ(k_j)) dO_i / w_i
 
 /// What the backward pass needs beside LinearScratch.
 template <class T>
@@ -55,7 +55,8 @@ template <class T>
 HEED_NOINLINE void mix_queries(const T* pairs, const T* rows, Index row, Index queries, Index keys,
                                Index shift, Index columns, T* out, Index out_row) {
   if (all_finite(rows, row, Index(1), queries, columns))
-    return multiply_rows<true>(keys, pairs, chunk_tokens, Index(1), rows, row, queries, columns, out, out_row);
+    return multiply_rows<true>(keys, pairs, chunk_tokens, Index(1), rows, row, queries, columns, out,
+                               out_row);
   for (Index j = 0; j < keys; ++j)
     for (Index i = j - shift < 0 ? 0 : j - shift; i < queries; ++i)
       for (Index c = 0; c < columns; ++c)
@@ -259,7 +260,7 @@ HEED_NOINLINE void linear_gradient_task(const LinearProblem<T>& p, const Feature
 template <class T>
 HEED_NOINLINE std::size_t linear_gradient_bytes(const LinearProblem<T>& p, Index most_queries,
                                                 Index most_keys) {
-  return static_cast<std::size_t>(in_sixteens(
-             LinearScratch<T>::size(p) + LinearGradientScratch<T>::size(p, most_queries, most_keys))) *
+  return static_cast<std::size_t>(in_sixteens(LinearScratch<T>::size(p) +
+                                              LinearGradientScratch<T>::size(p, most_queries, most_keys))) *
          sizeof(T);
 }

@@ -184,8 +184,7 @@ HEED_NOINLINE Index key_features(const ProjectedFeatures<T>& features, const Fea
     if (most > next && most <= std::numeric_limits<T>::max()) next = most;
   }
   reference = next;
-  for (Index r = 0; r < kept; ++r)
-    exponentiate(out + r * sizes.row(), sizes.features, shift[r] + reference);
+  for (Index r = 0; r < kept; ++r) exponentiate(out + r * sizes.row(), sizes.features, shift[r] + reference);
   clear_rest(out, kept, sizes.row(), sizes.features);
   return kept;
 }

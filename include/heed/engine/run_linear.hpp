@@ -24,6 +24,8 @@ void run_linear_tasks(const LinearProblem<T>& p, const Spec& spec, const Policy&
                       std::size_t bytes, Workspace* workspace, const Task& task) {
   const Shape& shape = p.shape;
   const Index group = shape.heads / shape.key_heads;
+  const bool gradients = p.dq.data != nullptr || p.dk.data != nullptr || p.dv.data != nullptr;
+  (void)gradients;
   const auto run = [&](const auto& features, std::size_t shared, const auto& before) {
     run_workers<T>(
         shape.sequences * shape.key_heads, work, bytes, spec, workspace,
@@ -36,9 +38,10 @@ void run_linear_tasks(const LinearProblem<T>& p, const Spec& spec, const Policy&
   if constexpr (Policy::projects) {
     ProjectedFeatures<T> features;
     const T scale = performer_scale<T>(spec, shape.d);
-    run(features, static_cast<std::size_t>(policy.size(shape.d)) * sizeof(T), [&](std::byte* memory) {
-      features = policy.fill(shape.d, scale, reinterpret_cast<T*>(memory));
-    });
+    run(features, static_cast<std::size_t>(policy.size(shape.d, gradients)) * sizeof(T),
+        [&](std::byte* memory) {
+          features = policy.fill(shape.d, scale, reinterpret_cast<T*>(memory), gradients);
+        });
   } else {
     run(policy.bind(), 0, [](std::byte*) {});
   }
@@ -61,11 +64,11 @@ void run_linear_backward(const LinearProblem<T>& p, const Spec& spec, const Poli
     if (n > queries) queries = n;
   }
   const Index keys = p.shape.longest;
-  run_linear_tasks(
-      p, spec, policy, 4 * linear_multiply_adds(p), HEED_DISPATCH(linear_gradient_bytes(p, queries, keys)),
-      workspace, [&](const auto& features, const Place& place, const LinearBounds& bounds, T* scratch) {
-        HEED_DISPATCH(linear_gradient_task(p, features, place, bounds, queries, keys, scratch));
-      });
+  run_linear_tasks(p, spec, policy, 4 * linear_multiply_adds(p),
+                   HEED_DISPATCH(linear_gradient_bytes(p, queries, keys)), workspace,
+                   [&](const auto& features, const Place& place, const LinearBounds& bounds, T* scratch) {
+                     HEED_DISPATCH(linear_gradient_task(p, features, place, bounds, queries, keys, scratch));
+                   });
 }
 
 /// c (+)= a · b.

@@ -4,6 +4,7 @@
 #ifndef HEED_LINEAR_FEATURE_MAP_HPP
 #define HEED_LINEAR_FEATURE_MAP_HPP
 
+#include <type_traits>
 #include <utility>
 
 #include <heed/config.hpp>
@@ -20,9 +21,30 @@ namespace heed::inline HEED_ABI {
 struct EluPlusOne {
   template <class X>
   HEED_INLINE X operator()(const X& x) const {
-    // One of the two is always 0 or 1, so that nothing branches; NaN stays NaN.
-    const X zero(0);
-    return X(X(heed::exp(X(heed::min(zero, x)))) + X(heed::max(zero, x)));
+    X below;
+    return split(x, below);
+  }
+  template <class T>
+  HEED_INLINE dual<T> operator()(const dual<T>& x) const {
+    T slope;
+    const T y = split(x.value, slope);
+    return x.chain(y, slope);
+  }
+
+ private:
+  /// e^min(x, 0), which is also the slope, and in sum with max(x, 0) the function; NaN stays NaN. By bits
+  /// where there are bits (detail::blend), so that a loop vectorises.
+  template <class X>
+  HEED_INLINE static X split(const X& x, X& below) {
+    if constexpr (std::is_same_v<X, float> || std::is_same_v<X, double>) {
+      const bool positive = x > X(0);
+      below = heed::exp(detail::blend(positive, X(0), x));
+      return below + detail::blend(positive, x, X(0));
+    } else {
+      const bool positive = x > X(0);
+      below = positive ? X(1) : X(heed::exp(x));
+      return positive ? X(x + X(1)) : below;
+    }
   }
 };
 

@@ -68,7 +68,8 @@ auto& checked_output(Output& out, Index rows, Index columns) {
 ///
 ///     Eigen::MatrixXf y = heed::linear_attention(q, k, v, heed::causal());
 ///     auto p = heed::performer(128, 7);
-///     y = heed::linear_attention(q, k, v, heed::heads(8, 2), p);          // an estimate of attention(q, k, v)
+///     y = heed::linear_attention(q, k, v, heed::heads(8, 2), p);          // an estimate of attention(q, k,
+///     v)
 ///
 /// @param q N × (H·d) queries, heads side by side in columns; d ≥ 1
 /// @param k M × (H_kv·d) keys
@@ -105,8 +106,9 @@ auto linear_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>&
 }
 
 /// The same into memory of the caller's: any writable matrix, block or map of N × (H·d_v). With float and
-/// double and `use(workspace)`, in the calling thread or on OpenMP, it allocates nothing once the workspace has
-/// grown to what the shape needs, for inputs that have memory (and a performer() that has been used before).
+/// double and `use(workspace)`, in the calling thread or on OpenMP, it allocates nothing once the workspace
+/// has grown to what the shape needs, for inputs that have memory (and a performer() that has been used
+/// before).
 /// @throws std::invalid_argument also where out has another size or shares elements with an input
 template <class Output, class Q, class K, class V, class... P>
 void linear_attention_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,

@@ -35,8 +35,8 @@ class LinearState {
 
   /// For linear_attention_step(): takes the sizes of the first call, and refuses others later.
   void fit(const Shape& shape, Index features) {
-    if (tokens_ > 0 && (shape.key_heads != key_heads_ || shape.d != d_ || shape.d_v != d_v_ ||
-                        features != features_))
+    if (tokens_ > 0 &&
+        (shape.key_heads != key_heads_ || shape.d != d_ || shape.d_v != d_v_ || features != features_))
       detail::fail("the state has ", key_heads_, " key heads of ", d_, " columns, ", d_v_,
                    " value columns and ", features_, " features, this step ", shape.key_heads, ", ", shape.d,
                    ", ", shape.d_v, " and ", features);

@@ -86,7 +86,8 @@ using RowMajor = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::Ro
 
 /// e · x, head by head.
 template <class Scalar, class E, class X, class Spec>
-RowMajor<Scalar> project_rows(const LinformerShape& s, const E& e, const X& x, Index width, const Spec& spec) {
+RowMajor<Scalar> project_rows(const LinformerShape& s, const E& e, const X& x, Index width,
+                              const Spec& spec) {
   RowMajor<Scalar> to(s.rank, s.key_heads * width);
   const auto from = operand_of<const Scalar>(x), by = operand_of<const Scalar>(e);
   const auto out = operand_of<Scalar>(to);
@@ -138,13 +139,14 @@ constexpr void check_scalars() {
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written
 ///
 /// Error against attention() without projections: none where groups of tokens share key and value and e = f
-/// takes the means of equally large groups; none either for a permutation e = f of rank M. Else it falls as the
-/// rank grows, with what mixtures of r tokens leave out of the keys and values: with keys and values of rank 6 (up to 2.5
-/// waves over 512 tokens), a noise of 0.05 and e = f the means of groups it is 41 %, 11 %, 2.7 %, 0.7 % and
-/// 0.2 % of the output at ranks of 4, 8, 16, 32 and 64 (tests/linear_error_test.cpp). Rounding: that of attention(), and √M · u · Σ|e||k|, √M · u · Σ|f||v|. Cost: r
-/// · M · (d + d_v) multiply-adds a key head to project, N · r · (d + d_v) a head to attend: linear in both
-/// lengths. Memory beyond the result: the projected keys and values, and that of attention(). Threads: bitwise
-/// equal results for any number. Source: 2006.04768.
+/// takes the means of equally large groups; none either for a permutation e = f of rank M. Else it falls as
+/// the rank grows, with what mixtures of r tokens leave out of the keys and values: with keys and values of
+/// rank 6 (up to 2.5 waves over 512 tokens), a noise of 0.05 and e = f the means of groups it is 41 %, 11
+/// %, 2.7 %, 0.7 % and 0.2 % of the output at ranks of 4, 8, 16, 32 and 64 (tests/linear_error_test.cpp).
+/// Rounding: that of attention(), and √M · u · Σ|e||k|, √M · u · Σ|f||v|. Cost: r · M · (d + d_v)
+/// multiply-adds a key head to project, N · r · (d + d_v) a head to attend: linear in both lengths. Memory
+/// beyond the result: the projected keys and values, and that of attention(). Threads: bitwise equal results
+/// for any number. Source: 2006.04768.
 template <class Q, class K, class V, class E, class F, class... P>
 auto linformer_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
                          const Eigen::MatrixBase<V>& v, const Eigen::MatrixBase<E>& e,
@@ -164,8 +166,8 @@ auto linformer_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<
                    project_rows<Scalar>(shape, of_values, values, shape.d_v, bundle), bundle);
 }
 
-/// The gradients of a loss by q, k, v, e and f, given its gradient dout by the output: with K' = e k and V' = f
-/// v, attention_backward() gives dq, dK' and dV', and
+/// The gradients of a loss by q, k, v, e and f, given its gradient dout by the output: with K' = e k and V' =
+/// f v, attention_backward() gives dq, dK' and dV', and
 ///
 ///     dk = eᵀ dK'        de = dK' kᵀ        dv = fᵀ dV'        df = dV' vᵀ
 ///
@@ -190,9 +192,9 @@ auto linformer_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   const InPlace<V> values(v.derived());
   const InPlace<E> of_keys(e.derived());
   const InPlace<F> of_values(f.derived());
-  auto inner = attention_backward(
-      dout, q, project_rows<Scalar>(shape, of_keys, keys, shape.d, bundle),
-      project_rows<Scalar>(shape, of_values, values, shape.d_v, bundle), out, saved, bundle);
+  auto inner = attention_backward(dout, q, project_rows<Scalar>(shape, of_keys, keys, shape.d, bundle),
+                                  project_rows<Scalar>(shape, of_values, values, shape.d_v, bundle), out,
+                                  saved, bundle);
   LinformerGradients<typename Q::PlainObject, typename K::PlainObject, typename V::PlainObject,
                      typename E::PlainObject, typename F::PlainObject>
       gradients;

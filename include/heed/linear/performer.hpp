@@ -72,8 +72,9 @@ class Performer : public feature_tag {
  public:
   static constexpr bool projects = true;
 
-  Performer(Index features, std::uint64_t seed)
-      : features_(features), draws_(std::make_shared<Draws>()) { draws_->seed = seed; }
+  Performer(Index features, std::uint64_t seed) : features_(features), draws_(std::make_shared<Draws>()) {
+    draws_->seed = seed;
+  }
   explicit Performer(Eigen::MatrixXd projection)
       : features_(projection.rows()), draws_(std::make_shared<Draws>()) {
     given_ = projection.cols();
@@ -99,24 +100,27 @@ class Performer : public feature_tag {
   }
 
   /// Numbers of type T that fill() writes.
-  Index size(Index d) const {
-    return d * detail::in_sixteens(features_) + features_ * detail::in_sixteens(d);
+  Index size(Index d, bool gradients) const {
+    return d * detail::in_sixteens(features_) + (gradients ? features_ * detail::in_sixteens(d) : 0);
   }
 
-  /// The projection as the kernels read it.
+  /// The projection as the kernels read it, with its transpose where gradients are wanted.
   template <class T>
-  detail::ProjectedFeatures<T> fill(Index d, T scale, T* memory) const {
+  detail::ProjectedFeatures<T> fill(Index d, T scale, T* memory, bool gradients) const {
     const Eigen::MatrixXd& omega = projection(d);
     const double root = std::sqrt(static_cast<double>(scale)), log2_e = 1.4426950408889634074;
     const Index row = detail::in_sixteens(features_), d_row = detail::in_sixteens(d);
     T *const by_column = memory, *const by_feature = memory + d * row;
-    for (Index c = 0; c < d; ++c)
-      for (Index f = 0; f < row; ++f)
-        by_column[c * row + f] = f < features_ ? static_cast<T>(omega(f, c) * root * log2_e) : T(0);
-    for (Index f = 0; f < features_; ++f)
+    using Column = Eigen::Matrix<T, Eigen::Dynamic, 1>;
+    for (Index c = 0; c < d; ++c) {
+      Eigen::Map<Column>(by_column + c * row, features_) =
+          (omega.col(c) * (root * log2_e)).template cast<T>();
+      for (Index f = features_; f < row; ++f) by_column[c * row + f] = T(0);
+    }
+    for (Index f = 0; gradients && f < features_; ++f)
       for (Index c = 0; c < d_row; ++c)
         by_feature[f * d_row + c] = c < d ? static_cast<T>(omega(f, c) * root) : T(0);
-    return {by_column, by_feature, scale};
+    return {by_column, gradients ? by_feature : nullptr, scale};
   }
 
  private:
@@ -139,10 +143,10 @@ class Performer : public feature_tag {
 /// a later key cannot wipe out what an earlier query saw.
 ///
 /// Error: that of a mean of `features` draws. It falls as features^{-1/2}, and its variance grows as the
-/// exponential of scale · |q + k|². With 256 tokens of d = 64 normal numbers of size 0.3 it is 23 %, 11 %, 5.4 %
-/// and 2.7 % of the output at 32, 128, 512 and 2048 features, of size 0.5 it is 86 %, 55 %, 33 % and 18 %; of
-/// size 1 it is no estimate at all: a model must be trained with it (tests/linear_error_test.cpp). Rounding:
-/// features are good to about 10 √d · u · |ω||x'|, relative.
+/// exponential of scale · |q + k|². With 256 tokens of d = 64 normal numbers of size 0.3 it is 23 %, 11
+/// %, 5.4 % and 2.7 % of the output at 32, 128, 512 and 2048 features, of size 0.5 it is 86 %, 55 %, 33 % and
+/// 18 %; of size 1 it is no estimate at all: a model must be trained with it (tests/linear_error_test.cpp).
+/// Rounding: features are good to about 10 √d · u · |ω||x'|, relative.
 ///
 /// Keep the policy and use it again, `auto p = heed::performer(128, 7);`: the directions are drawn at the
 /// first call, in features · d · min(features, d) steps, and belong to it and its copies. Threads may share

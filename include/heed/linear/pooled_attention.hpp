@@ -37,13 +37,15 @@ namespace detail {
 
 template <class P>
 constexpr void check_pooled_policy() {
-  static_assert(!std::derived_from<P, mask_tag> || std::is_same_v<P, Causal>,
-                "heed: pooled keys are means of several tokens: of the masks pooled_attention takes causal()");
+  static_assert(
+      !std::derived_from<P, mask_tag> || std::is_same_v<P, Causal>,
+      "heed: pooled keys are means of several tokens: of the masks pooled_attention takes causal()");
   static_assert(!std::derived_from<P, sequences_tag>, "heed: pooled_attention takes one sequence");
   static_assert(!std::derived_from<P, relative_bias_tag>,
                 "heed: pooled keys are means of several tokens: they have no relative positions");
-  static_assert(!std::derived_from<P, into_tag> && !std::derived_from<P, accumulate_tag>,
-                "heed: pooled_attention_backward returns its gradients: it takes no into() and no accumulate");
+  static_assert(
+      !std::derived_from<P, into_tag> && !std::derived_from<P, accumulate_tag>,
+      "heed: pooled_attention_backward returns its gradients: it takes no into() and no accumulate");
 }
 template <class... P>
 constexpr void check_pooled(const Spec<P...>&) {
@@ -141,9 +143,9 @@ auto pooled_spec(const Spec<P...>& all, const PooledKeys& keys, Index queries) {
 /// @return N × (H·d_v) in the storage order of q. With causal() the first queries may see no mean: zeros.
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written
 ///
-/// Error against attention(), with one stride: none for keys and values that are constant within each group of
-/// neighbours; for smooth ones it grows with stride · slope: with up to 2.5 waves over 512 tokens and a noise
-/// of 0.05 it is 0.06 %, 0.7 %, 11 % and 53 % of the output at strides of 4, 16, 64 and 128
+/// Error against attention(), with one stride: none for keys and values that are constant within each group
+/// of neighbours; for smooth ones it grows with stride · slope: with up to 2.5 waves over 512 tokens and a
+/// noise of 0.05 it is 0.06 %, 0.7 %, 11 % and 53 % of the output at strides of 4, 16, 64 and 128
 /// (tests/linear_error_test.cpp). (A window for each head
 /// is the other multi-scale form: windows().) Cost: N · Σ_s M / s · (d + d_v) multiply-adds a head. Memory
 /// beyond the result: the means, and that of attention(). Source: 2104.11227.

@@ -49,8 +49,7 @@ struct ReferenceMap {
 
   WideRows<Wide> features(const WideRows<Wide>& x, Index rows, bool) const {
     WideRows<Wide> y(rows, x.columns);
-    for (Index n = 0; n < rows * x.columns; ++n)
-      y.row(0)[n] = static_cast<Wide>(map.functor()(x.row(0)[n]));
+    for (Index n = 0; n < rows * x.columns; ++n) y.row(0)[n] = static_cast<Wide>(map.functor()(x.row(0)[n]));
     return y;
   }
   /// From gradients of features to gradients of rows.
