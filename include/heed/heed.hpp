@@ -15,6 +15,7 @@
 #include <heed/gradients.hpp>
 #include <heed/layout/heads.hpp>
 #include <heed/layout/sequences.hpp>
+#include <heed/linear_attention.hpp>
 #include <heed/mask/algebra.hpp>
 #include <heed/mask/bigbird.hpp>
 #include <heed/mask/block_sparse.hpp>

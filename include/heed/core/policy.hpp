@@ -65,6 +65,10 @@ struct bias_gradient_tag : output_tag {};
 struct relative_bias_gradient_tag : output_tag {};
 /// The incoming gradient of the log-sum-exp.
 struct lse_gradient_tag : policy_tag {};
+/// Features whose products take the place of exponentiated scores.
+struct feature_tag : policy_tag {};
+/// How projections of keys and values belong to heads.
+struct projection_tag : policy_tag {};
 /// Scratch memory of the caller's.
 struct workspace_tag : policy_tag {};
 /// Who runs the tasks.

@@ -17,6 +17,7 @@
 
 #include <heed/config.hpp>
 #include <heed/dual.hpp>
+#include <heed/engine/linear_problem.hpp>
 #include <heed/engine/problem.hpp>
 #include <heed/random.hpp>
 #include <heed/select/row_selection.hpp>

@@ -31,4 +31,8 @@
 #include <heed/engine/rows_backward.inl>
 #include <heed/engine/tangents.inl>
 #include <heed/engine/second_order.inl>
+#include <heed/engine/linear_features.inl>
+#include <heed/engine/linear.inl>
+#include <heed/engine/linear_backward.inl>
+#include <heed/engine/matrix_product.inl>
 // clang-format on
