@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
 
 namespace measure {
@@ -35,7 +36,8 @@ double seconds_of(F&& f) {
 
 /// The best times of programs whose ratios are wanted, in seconds a call. They take turns, so that the
 /// machine's moods meet all of them; a turn lasts about `turn` seconds, or one call if that takes longer, and
-/// is timed in pieces of about a millisecond: a busy machine leaves some of them alone.
+/// is timed in pieces of about a millisecond: a busy machine leaves some of them alone. Where the environment
+/// says HEED_QUICK_BENCHMARKS, a single turn shows that all runs.
 template <Clock clock = Clock::wall, class... F>
 std::array<double, sizeof...(F)> best_in_turns(int turns, double turn, F&&... programs) {
   const auto calls_in_a_piece = [](auto& f) {
@@ -45,6 +47,7 @@ std::array<double, sizeof...(F)> best_in_turns(int turns, double turn, F&&... pr
   const std::array<int, sizeof...(F)> calls{calls_in_a_piece(programs)...};
   std::array<double, sizeof...(F)> best;
   best.fill(1e300);
+  if (std::getenv("HEED_QUICK_BENCHMARKS") != nullptr) turns = 1;
   for (int t = 0; t < turns; ++t) {
     std::size_t p = 0;
     const auto take_turn = [&](auto& f) {
