@@ -62,7 +62,8 @@ class Gru {
     const auto gates = gates_.middleRows(first, n), products = products_.middleRows(first, n);
     auto d = dx.middleRows(first, n), dproducts = dproducts_.middleRows(first, n);
     const auto r = gates.leftCols(h).array(), z = gates.middleCols(h, h).array(),
-               made = gates.rightCols(h).array(), before = previous.middleRows(first, n).array();
+               made = gates.rightCols(h).array();
+    const auto before = previous.middleRows(first, n).array();
     d.rightCols(h) = dh.array() * (1 - z) * (1 - made.square());
     d.middleCols(h, h) = dh.array() * (before - made) * z * (1 - z);
     d.leftCols(h) = d.rightCols(h).array() * products.rightCols(h).array() * r * (1 - r);
