@@ -180,8 +180,18 @@ TEST(TranslateDatesBatch, SortsTextsAndLaysThemOutByStep) {
     for (std::size_t s = 0; s < 3; ++s)
       EXPECT_EQ(target_characters[static_cast<std::size_t>(batch.targets[t][s])],
                 three[static_cast<std::size_t>(batch.places[s])].target[t]);
-  EXPECT_THROW(make_batch({{"3 Mäy", ""}}), std::runtime_error);
-  EXPECT_THROW(make_batch({{"", ""}}), std::runtime_error);
+  const auto refusal = [](const std::string& source) -> std::string {
+    try {
+      make_batch({{source, ""}});
+    } catch (const std::runtime_error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(refusal("3 May 1979"), "");
+  EXPECT_EQ(refusal("3 M\xc3\xa4y"), "no date is written with byte 195");
+  EXPECT_EQ(refusal("3 May?"), "no date is written with \"?\"");
+  EXPECT_EQ(refusal(""), "an empty text is no date");
 }
 
 constexpr Sizes tiny{.encoder_units = 3, .decoder_units = 5, .width = 4};

@@ -26,7 +26,12 @@ inline const std::string target_characters = "0123456789-";
 /// Throws std::runtime_error for a character that no date is written with.
 inline int number_of(const std::string& characters, char c) {
   const std::size_t at = characters.find(c);
-  if (at == std::string::npos) throw std::runtime_error(std::string("no date is written with \"") + c + "\"");
+  if (at == std::string::npos) {
+    const bool shown = c >= ' ' && c <= '~';
+    throw std::runtime_error(
+        "no date is written with " +
+        (shown ? std::string("\"") + c + "\"" : "byte " + std::to_string(static_cast<unsigned char>(c))));
+  }
   return static_cast<int>(at);
 }
 

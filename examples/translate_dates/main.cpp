@@ -86,6 +86,7 @@ void run(const Options& options) {
   if (texts.empty())
     for (const int form : {0, 2, 3, 4, 10, 11}) texts.push_back(written(shown, form));
   for (const std::string& text : texts) make_batch({{text, ""}});  // what cannot be read is noticed now
+  write_file(options.picture, svg_picture({}));                    // and so is what cannot be written
 
   Eigen::setNbThreads(1);  // in a product: a member of the team has one thread
   Team<Model<float>> team(Model<float>({}, options.seed), members);
