@@ -97,7 +97,7 @@ class Reinforced : public Looking<T> {
  public:
   /// @param entropy_bonus λ_e at the start; it falls to 0
   /// @param expected_share probability with which a canvas takes the expected value
-  explicit Reinforced(double entropy_bonus = 0.02, double expected_share = 0.5)
+  explicit Reinforced(double entropy_bonus = 0.002, double expected_share = 0.5)
       : entropy_bonus_(entropy_bonus), expected_share_(expected_share) {}
 
   bool hard() const override { return true; }
