@@ -5,7 +5,9 @@
 // Attention over a long document: slice after slice of queries, in memory that does not grow with tokens.
 
 #include <algorithm>
+#include <cstddef>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 
 #include <heed/attention.hpp>
@@ -53,6 +55,24 @@ inline long long peak_resident() {
     }
   }
   return -1;
+}
+
+/// What a process that has held `peak` bytes took beside the document's matrices and `out`: its workspace
+/// where the peak is not known (-1).
+inline long long extra_memory(long long peak, std::size_t workspace, const Document& x, const Matrix& out) {
+  const auto numbers = static_cast<std::size_t>(x.q.size() + x.k.size() + x.v.size() + out.size());
+  return peak < 0 ? static_cast<long long>(workspace)
+                  : peak - static_cast<long long>(numbers * sizeof(float));
+}
+
+constexpr long long most_extra = 64'000'000;  // bytes
+
+/// Throws std::runtime_error if that was too much.
+inline void check_memory(long long extra) {
+  if (extra > most_extra)
+    throw std::runtime_error("attention took " + std::to_string(extra) +
+                             " bytes beside inputs and outputs, at most " + std::to_string(most_extra) +
+                             " were promised");
 }
 
 }  // namespace long_document

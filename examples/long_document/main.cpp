@@ -26,9 +26,8 @@ namespace {
 
 using namespace long_document;
 
-constexpr Index d = 64;              // columns of the one head
-constexpr Index rows = 16384;        // queries of a slice
-constexpr double most_extra = 64e6;  // bytes beside inputs and outputs
+constexpr Index d = 64;        // columns of the one head
+constexpr Index rows = 16384;  // queries of a slice
 
 /// The whole document, with progress; returns the workspace's size.
 std::size_t attend(Matrix& out, const Document& x, const Sight& sight) {
@@ -84,7 +83,6 @@ std::vector<Index> examples(const Document& x) {
 void run(const Options& options) {
   Document x(read_text(options.text), options.tokens, d);
   Matrix out(x.tokens(), d);
-  const double megabytes = 4e-6 * static_cast<double>(out.size());
   std::printf("%s: %zu words, repeated to %lld tokens of 1 x %d; Heed runs on %s\n", options.text.c_str(),
               x.words.size(), static_cast<long long>(x.tokens()), static_cast<int>(d),
               heed::name(heed::instruction_set()));
@@ -98,14 +96,14 @@ void run(const Options& options) {
   std::printf("\n%.1f visible pairs a token; all pairs would be %.0f times as many\n",
               pairs / static_cast<double>(x.tokens()),
               static_cast<double>(x.tokens()) * static_cast<double>(x.tokens()) / pairs);
-  std::printf("Inputs and outputs %.0f MB; Heed's workspace %.2f MB", 4 * megabytes,
-              static_cast<double>(workspace) * 1e-6);
-  const double extra =
-      peak < 0 ? static_cast<double>(workspace) : static_cast<double>(peak) - 4e6 * megabytes;
+  const long long extra = extra_memory(peak, workspace, x, out);
+  std::printf("Inputs and outputs take %.0f MB, Heed's workspace %.2f MB",
+              16e-6 * static_cast<double>(out.size()), static_cast<double>(workspace) * 1e-6);
   if (peak >= 0)
-    std::printf("; the whole process, code and all, %.1f MB more than the matrices", extra * 1e-6);
+    std::printf(", all else that the process held, code and words too, %.1f MB",
+                static_cast<double>(extra) * 1e-6);
   std::printf("\n");
-  if (!(extra <= most_extra)) throw std::runtime_error("that is more than 64 MB beside inputs and outputs");
+  check_memory(extra);
 
   std::printf("\nWhich words attend to which, the first of them being a global token:\n");
   float error = 0;
@@ -128,9 +126,11 @@ void run(const Options& options) {
     return best;
   });
   print_table(table);
+  std::printf("\nThe same patterns over %d tokens, a character being 64 x 64 pairs:\n",
+              static_cast<int>(near_tokens));
   print_pictures(table);
   write_html(table, n, options.html);
-  std::printf("\nThe pictures in colour, and closer: %s\n", options.html.c_str());
+  std::printf("\nAll pictures in colour: %s\n", options.html.c_str());
 }
 
 }  // namespace

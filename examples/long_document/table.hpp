@@ -4,6 +4,7 @@
 
 // What each pattern costs, and its picture: lines on the terminal and one HTML file that needs nothing else.
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <stdexcept>
@@ -19,10 +20,10 @@ namespace long_document {
 /// One pattern. Pictures are those of pattern_text() and pattern_pgm().
 struct Pattern {
   std::string name;
-  Index pairs;            ///< visible ones
-  std::string text;       ///< small, of all tokens
-  std::string all, near;  ///< of all tokens; of the same pattern over a few, closer
-  double seconds = 0;
+  Index pairs;      ///< visible ones
+  std::string all;  ///< picture of all tokens
+  double seconds;
+  std::string near, text;  ///< pictures of the same pattern over few tokens
 };
 
 constexpr Index near_tokens = 1024;
@@ -32,12 +33,13 @@ template <class Seconds>
 std::vector<Pattern> make_table(Index n, const Seconds& seconds_of) {
   std::vector<Pattern> table;
   for_each_pattern(n, [&](const char* name, const auto& mask) {
-    table.push_back({name, heed::visible_pairs(mask, n, n), heed::pattern_text(mask, n, n, 24),
-                     heed::pattern_pgm(mask, n, n, 128), "", seconds_of(mask)});
+    table.push_back({name, heed::visible_pairs(mask, n, n), heed::pattern_pgm(mask, n, n, 128),
+                     seconds_of(mask), "", ""});
   });
   std::size_t row = 0;
   for_each_pattern(near_tokens, [&](const char*, const auto& mask) {
-    table[row++].near = heed::pattern_pgm(mask, near_tokens, near_tokens, 128);
+    table[row].near = heed::pattern_pgm(mask, near_tokens, near_tokens, 128);
+    table[row++].text = heed::pattern_text(mask, near_tokens, near_tokens, 16);
   });
   return table;
 }
@@ -46,18 +48,21 @@ inline double nanoseconds_a_pair(const Pattern& p) { return p.seconds * 1e9 / st
 
 /// Four pictures beside each other, their names above them.
 inline void print_pictures(const std::vector<Pattern>& table) {
-  constexpr std::size_t abreast = 4;
+  constexpr std::size_t abreast = 4, column = 27;
   for (std::size_t begin = 0; begin < table.size(); begin += abreast) {
     const std::size_t end = begin + abreast < table.size() ? begin + abreast : table.size();
     std::string lines;
     for (std::size_t n = begin; n < end; ++n) {
       lines += table[n].name;
-      lines.append(table[n].name.size() < 27 ? 27 - table[n].name.size() : 1, ' ');
+      lines.append(column - std::min(column, table[n].name.size()), ' ');
     }
     lines += '\n';
     const std::size_t width = table[begin].text.find('\n');
     for (std::size_t at = 0; at < table[begin].text.size(); at += width + 1) {
-      for (std::size_t n = begin; n < end; ++n) lines += table[n].text.substr(at, width) + "   ";
+      for (std::size_t n = begin; n < end; ++n) {
+        lines += table[n].text.substr(at, width);
+        lines.append(column - width, ' ');
+      }
       lines += '\n';
     }
     std::printf("\n%s", lines.c_str());
