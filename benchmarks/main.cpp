@@ -14,13 +14,13 @@
 namespace {
 
 /// What a call takes beside operands and result.
-void extra_memory_of(benchmark::State& state, Eigen::Index n) {
+void extra_memory_of(benchmark::State& state, Eigen::Index n, Eigen::Index window) {
   const Eigen::MatrixXf q = Eigen::MatrixXf::Random(n, 64);
   Eigen::MatrixXf out(n, 64);
   for (auto _ : state) {
     const long long bytes = measure::extra_memory([&] {
       heed::Workspace workspace;
-      heed::attention_into(out, q, q, q, workspace, heed::last(256), heed::on(heed::serial()));
+      heed::attention_into(out, q, q, q, workspace, heed::last(window), heed::on(heed::serial()));
     });
     state.counters["extra_KB"] = static_cast<double>(bytes) / 1024.0;
   }
@@ -33,7 +33,10 @@ int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RegisterBenchmark("attention/memory/window256/1x131072x64", extra_memory_of,
-                               Eigen::Index(131072))
+                               Eigen::Index(131072), Eigen::Index(256))
+      ->Iterations(1);
+  benchmark::RegisterBenchmark("attention/memory/window512/1x1048576x64", extra_memory_of,
+                               Eigen::Index(1048576), Eigen::Index(512))
       ->Iterations(1);
   const double peak = measure::peak_gflops<float>(), peak_double = measure::peak_gflops<double>();
   benchmark::AddCustomContext("heed_instruction_set", heed::name(heed::instruction_set()));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // attention/pattern/…: what a visible pair costs under each sparse pattern, in units of a visible pair of the
-// plain causal mask over as many tokens, in turns; one contiguous head.
+// plain causal mask over as many tokens, in turns; one contiguous head. attention/complexity/… fits times
+// against O(N) or O(N²); attention/million/… is what a token costs among a million, beside one eighth of
+// them.
 
 #include "attention_case.hpp"
 
@@ -18,6 +20,18 @@ heed::BlockSparse tenth_of_blocks(Index tokens, Index size) {
     offsets.push_back(static_cast<Index>(columns.size()));
   }
   return heed::block_sparse(size, std::move(offsets), std::move(columns));
+}
+
+/// Eight blocks of 64 tokens a row, the own one and others spread evenly, however many there are.
+heed::BlockSparse eight_blocks(Index tokens) {
+  const Index blocks = tokens / 64;
+  std::vector<Index> offsets = {0}, columns;
+  for (Index r = 0; r < blocks; ++r) {
+    const Index apart = blocks / 8;
+    for (Index c = r % apart; c < blocks; c += apart) columns.push_back(c);
+    offsets.push_back(static_cast<Index>(columns.size()));
+  }
+  return heed::block_sparse(64, std::move(offsets), std::move(columns));
 }
 
 /// The engine against plain loops, over few tokens.
@@ -65,8 +79,79 @@ void add(const char* name, const MaskOf& mask_of) {
       ->Iterations(1);
 }
 
+/// Times that a fit of their growth is made of.
+template <class MaskOf>
+void complexity(benchmark::State& state, const MaskOf& mask_of) {
+  const Index tokens = state.range(0);
+  const Sizes s{1, 1, tokens, tokens, 64};
+  Operands<float> x(s);
+  const auto variant = heed::spec(mask_of(tokens), heed::on(heed::serial()));
+  heed::Workspace workspace;
+  heed::attention_into(x.out, x.q, x.k, x.v, workspace, variant);
+  if (!right(x, s, variant)) return state.SkipWithError("wrong result");
+  for (auto _ : state) {
+    heed::attention_into(x.out, x.q, x.k, x.v, workspace, variant);
+    benchmark::ClobberMemory();
+  }
+  state.counters["ns_a_token"] =
+      benchmark::Counter(1e-9 * static_cast<double>(tokens),
+                         benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
+  state.SetComplexityN(tokens);
+}
+
+template <class MaskOf>
+void fit(const char* name, const MaskOf& mask_of, Index least, Index most, benchmark::BigO order) {
+  benchmark::RegisterBenchmark(name, [=](benchmark::State& state) { complexity(state, mask_of); })
+      ->RangeMultiplier(2)
+      ->Range(least, most)
+      ->Unit(benchmark::kMillisecond)
+      ->Complexity(order);
+}
+
+/// 1,048,576 tokens under a window of 512: the time of a token beside that among 131,072, in turns, and the
+/// workspaces. (attention/memory/… counts all that is allocated.)
+void million(benchmark::State& state) {
+  constexpr Index tokens = 1 << 20, eighth = tokens / 8;
+  const Sizes s{1, 1, tokens, tokens, 64};
+  Operands<float> x(s);
+  const auto variant = heed::spec(heed::last(512), heed::on(heed::serial()));
+  heed::Workspace workspace;
+  const auto attend = [&](Index n) {
+    heed::attention_into(x.out.topRows(n), x.q.topRows(n), x.k.topRows(n), x.v.topRows(n), workspace,
+                         variant);
+  };
+  attend(eighth);
+  const std::size_t less = workspace.bytes();
+  attend(tokens);
+  if (!right(x, s, variant)) return state.SkipWithError("wrong result");
+  for (auto _ : state) {
+    // As long as each other, so that neither has the luckier moments.
+    double few = 1e300, many = 1e300;
+    for (int turn = 0; turn < (std::getenv("HEED_QUICK_BENCHMARKS") != nullptr ? 1 : 4); ++turn) {
+      few = std::min(few, seconds_of<Clock::thread>([&] {
+                       for (int part = 0; part < 8; ++part) attend(eighth);
+                     }));
+      many = std::min(many, seconds_of<Clock::thread>([&] { attend(tokens); }));
+    }
+    state.counters["ns_a_token"] = many * 1e9 / static_cast<double>(tokens);
+    state.counters["ns_a_token_of_131072"] = few * 1e9 / static_cast<double>(tokens);
+    state.counters["token_over_token_of_131072"] = many / few;
+    state.counters["workspace_KB"] = static_cast<double>(workspace.bytes()) / 1024;
+    state.counters["workspace_KB_of_131072"] = static_cast<double>(less) / 1024;
+  }
+}
+
 const int registered = [] {
   using namespace heed;
+  fit(
+      "attention/complexity/full/1x64", [](Index) { return spec(); }, 512, 8192, benchmark::oNSquared);
+  fit(
+      "attention/complexity/window512/1x64", [](Index) { return last(512); }, 4096, 65536, benchmark::oN);
+  fit("attention/complexity/block_sparse64/1x64", eight_blocks, 4096, 65536, benchmark::oN);
+  benchmark::RegisterBenchmark("attention/million/window512/1x1048576x64", million)
+      ->Unit(benchmark::kMillisecond)
+      ->UseRealTime()
+      ->Iterations(1);
   add("attention/pattern/window256/1x16384x64", [](Index) { return last(256); });
   add("attention/pattern/window512/1x16384x64", [](Index) { return last(512); });
   add("attention/pattern/longformer256_16/1x16384x64", [](Index) { return longformer(256, 16); });

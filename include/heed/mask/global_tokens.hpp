@@ -112,6 +112,11 @@ template <detail::integer_list R>
 GlobalTokens global_tokens(R&& positions, top_left_t) {
   return GlobalTokens(detail::copy_list<Index>(positions), {false, 0});
 }
+/// The same with a given off: queries off, off + 1, ... of a sequence whose keys are all there.
+template <detail::integer_list R>
+GlobalTokens global_tokens(R&& positions, Index offset) {
+  return GlobalTokens(detail::copy_list<Index>(positions), {false, offset});
+}
 inline GlobalTokens global_tokens(std::initializer_list<Index> positions) {
   return GlobalTokens(std::vector<Index>(positions));
 }
@@ -119,6 +124,8 @@ inline GlobalTokens global_tokens(std::initializer_list<Index> positions) {
 inline GlobalTokens global_tokens(Index count) { return GlobalTokens(count); }
 /// The same with off = 0.
 inline GlobalTokens global_tokens(Index count, top_left_t) { return GlobalTokens(count, {false, 0}); }
+/// The same with a given off.
+inline GlobalTokens global_tokens(Index count, Index offset) { return GlobalTokens(count, {false, offset}); }
 
 }  // namespace heed::inline HEED_ABI
 
