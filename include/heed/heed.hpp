@@ -9,6 +9,7 @@
 #include <heed/attention_double_backward.hpp>
 #include <heed/attention_jvp.hpp>
 #include <heed/attention_weights.hpp>
+#include <heed/block_top_k.hpp>
 #include <heed/core/when.hpp>
 #include <heed/dual.hpp>
 #include <heed/functions.hpp>
@@ -39,6 +40,7 @@
 #include <heed/mask/windows.hpp>
 #include <heed/merge.hpp>
 #include <heed/monotonic_attention.hpp>
+#include <heed/native_sparse_attention.hpp>
 #include <heed/position/alibi.hpp>
 #include <heed/position/rotary.hpp>
 #include <heed/position/shaw.hpp>
