@@ -7,6 +7,7 @@
 
 #include <heed/heed.hpp>
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -170,7 +171,7 @@ class Gumbel : public Looking<T> {
   }
 
  private:
-  static constexpr double first = 2, last = 0.5;
+  static constexpr double first = 4, last = 1;
   auto choice() const {
     if constexpr (straight_through)
       return heed::gumbel_softmax(temperature_, seed_, heed::straight_through);
