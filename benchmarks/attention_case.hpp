@@ -70,8 +70,8 @@ bool right(const Operands<T, Order>& x, const Sizes& s, const Spec& spec) {
     const Index h = n % s.heads, kh = h / (s.heads / s.key_heads);
     const heed::Place place = shape.place(0, h);
     const Index i = n * (place.queries - 1) / 7;
-    heed::detail::score_row(spec.template bind<double>(place), shape, place, scale, i, x.q, x.k, row);
-    heed::detail::softmax_row(row);
+    heed::detail::score_row(spec, spec.template bind<double>(place), shape, place, scale, i, x.q, x.k, row);
+    heed::detail::select_row(spec, place, i, row);
     for (Index c = 0; c < s.d; ++c) {
       double exact = 0, size = 0;
       for (const auto& w : row) {

@@ -15,13 +15,13 @@
 #include <utility>
 #include <vector>
 
-#include "../examples/character_model/adam.hpp"
 #include "../examples/character_model/checkpoint.hpp"
 #include "../examples/character_model/model.hpp"
 #include "../examples/character_model/options.hpp"
 #include "../examples/character_model/sample.hpp"
-#include "../examples/character_model/team.hpp"
 #include "../examples/character_model/text.hpp"
+#include "../examples/training/adam.hpp"
+#include "../examples/training/team.hpp"
 
 namespace {
 
@@ -90,7 +90,7 @@ TEST(CharacterModel, GradientsAreThoseOfCentralDifferences) {
 
 TEST(CharacterModel, GradientOfATeamIsThatOfOneBatch) {
   Model<double> model = shaken_model(tiny);
-  Team<double> team(shaken_model(tiny), 3);
+  Team<Model<double>> team(shaken_model(tiny), 3);
   std::mt19937_64 random(11);
   std::vector<int> text(40);
   for (int& c : text) c = std::uniform_int_distribution<int>(0, 6)(random);

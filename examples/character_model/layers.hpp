@@ -7,59 +7,13 @@
 
 #include <Eigen/Core>
 #include <cmath>
-#include <random>
+
+#include "../training/linear.hpp"
+#include "../training/parameter.hpp"
 
 namespace character_model {
 
-using Eigen::Index;
-
-/// Rows are characters.
-template <class T>
-using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-/// What is learnt: a tensor and the derivative of the loss by it. Each tensor is used once in a forward pass,
-/// so a backward pass overwrites the gradient.
-template <class T>
-struct Parameter {
-  Matrix<T> value, gradient;
-
-  Parameter(Index rows, Index columns, T everywhere)
-      : value(Matrix<T>::Constant(rows, columns, everywhere)), gradient(Matrix<T>::Zero(rows, columns)) {}
-  /// Normally distributed around 0. Drawn in double, so that all scalars start from the same numbers.
-  Parameter(Index rows, Index columns, double deviation, std::mt19937_64& random)
-      : Parameter(rows, columns, T(0)) {
-    std::normal_distribution<double> normal(0, deviation);
-    for (Index i = 0; i < value.size(); ++i) value.data()[i] = static_cast<T>(normal(random));
-  }
-};
-
-/// y = x W + b
-template <class T>
-struct Linear {
-  Parameter<T> weight;  // in × out
-  Parameter<T> bias;    // 1 × out
-
-  /// @param gain deviation of the outputs at the start, for inputs of deviation 1
-  Linear(Index in, Index out, double gain, std::mt19937_64& random)
-      : weight(in, out, gain / std::sqrt(static_cast<double>(in)), random), bias(1, out, T(0)) {}
-
-  /// @param x N × in
-  /// @param y N × out, written
-  void forward(const Matrix<T>& x, Matrix<T>& y) const {
-    y.noalias() = x * weight.value;
-    y.rowwise() += bias.value.row(0);
-  }
-
-  /// dW = xᵀ dy, db = Σ_i dy_i, dx = dy Wᵀ
-  /// @param x N × in, as it was in the forward pass
-  /// @param dy N × out
-  /// @param dx N × in, written
-  void backward(const Matrix<T>& x, const Matrix<T>& dy, Matrix<T>& dx) {
-    weight.gradient.noalias() = x.transpose() * dy;
-    bias.gradient = dy.colwise().sum();
-    dx.noalias() = dy * weight.value.transpose();
-  }
-};
+using namespace training;
 
 /// y_i = n_i ∘ gain + bias with n_i = (x_i − mean(x_i)) / √(variance(x_i) + ε): every row gets mean 0 and
 /// variance 1, then a learnt scale and offset for each column. Source: 1607.06450.

@@ -4,7 +4,6 @@
 // backward and plain Eigen for the rest; saves it, loads it again, and lets it write.
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <exception>
@@ -13,12 +12,13 @@
 #include <utility>
 #include <vector>
 
-#include "adam.hpp"
+#include "../training/adam.hpp"
+#include "../training/clock.hpp"
+#include "../training/team.hpp"
 #include "checkpoint.hpp"
 #include "model.hpp"
 #include "options.hpp"
 #include "sample.hpp"
-#include "team.hpp"
 #include "text.hpp"
 
 namespace {
@@ -32,18 +32,8 @@ constexpr long warm_up = 50;  // steps
 constexpr double lines = 12;  // of progress
 constexpr double temperature = 0.7;
 
-class Clock {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
-
 /// Steps until the number of steps or the time is over.
-void train(Team<float>& team, const std::vector<int>& text, const std::vector<Batch>& held_out,
+void train(Team<Model<float>>& team, const std::vector<int>& text, const std::vector<Batch>& held_out,
            const Options& options, std::mt19937_64& random) {
   Adam<float> adam;
   std::vector<Batch> parts(members);
@@ -95,7 +85,7 @@ void run(const Options& options) {
       even_batches(vocabulary.numbers(text.substr(border)), sizes.context, part / sizes.context, 64);
 
   Eigen::setNbThreads(1);  // in a product: a member of the team has one thread
-  Team<float> team(Model<float>(sizes, options.seed), members);
+  Team<Model<float>> team(Model<float>(sizes, options.seed), members);
   Model<float>& model = team.model();
   save_checkpoint(options.checkpoint, model, vocabulary);  // a path that cannot be written is noticed now
   Index parameters = 0;
@@ -113,7 +103,7 @@ void run(const Options& options) {
 
   save_checkpoint(options.checkpoint, model, vocabulary);
   Loaded<float> loaded = load_checkpoint<float>(options.checkpoint);
-  Team<float> second(std::move(loaded.model), members);
+  Team<Model<float>> second(std::move(loaded.model), members);
   const double before = team.loss(held_out), after = second.loss(held_out);
   if (!(before == after))
     throw std::runtime_error("the loaded model's held-out loss is " + std::to_string(after) + ", not " +

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "../training/cross_entropy.hpp"
 #include "block.hpp"
 #include "layers.hpp"
 
@@ -35,14 +36,10 @@ inline void check(const Sizes& s) {
 }
 
 template <class T>
-struct NamedParameter {
-  std::string name;
-  Parameter<T>* parameter;
-};
-
-template <class T>
 class Model {
  public:
+  using Scalar = T;
+
   Model(const Sizes& sizes, std::uint64_t seed) : Model(sizes, std::mt19937_64(seed)) {}
 
   const Sizes& sizes() const { return sizes_; }
@@ -128,27 +125,9 @@ class Model {
   Matrix<T> logits_;                     // N × vocabulary
 };
 
-/// Mean over rows of log Σ_c exp(logits_ic) − logits_i,target: the surprise at the next character, in nats.
-/// @param logits N × vocabulary, N ≥ 1
-/// @param targets N characters
-/// @param dlogits where the gradient goes, N × vocabulary: (softmax(logits_i) − [c = target]) / N; or null
 template <class T>
-double cross_entropy(const Matrix<T>& logits, const std::vector<int>& targets, Matrix<T>* dlogits = nullptr) {
-  if (dlogits != nullptr) dlogits->resize(logits.rows(), logits.cols());
-  double sum = 0;
-  Eigen::Array<T, 1, Eigen::Dynamic> weights;
-  for (Index i = 0; i < logits.rows(); ++i) {
-    const int target = targets[static_cast<std::size_t>(i)];
-    const T most = logits.row(i).maxCoeff();
-    weights = (logits.row(i).array() - most).exp();
-    const T total = weights.sum();
-    sum += static_cast<double>(std::log(total) + most - logits(i, target));
-    if (dlogits != nullptr) {
-      dlogits->row(i).array() = weights / (total * static_cast<T>(logits.rows()));
-      (*dlogits)(i, target) -= 1 / static_cast<T>(logits.rows());
-    }
-  }
-  return sum / static_cast<double>(logits.rows());
+double loss(Model<T>& model, const Batch& batch) {
+  return cross_entropy(model.forward(batch.inputs, batch.offsets), batch.targets);
 }
 
 /// One forward and one backward pass: the loss, and its gradient in every parameter.

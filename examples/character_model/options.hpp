@@ -4,13 +4,15 @@
 
 // The command line.
 
-#include <charconv>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
-#include <system_error>
+
+#include "../training/number.hpp"
 
 namespace character_model {
+
+using training::number;
 
 inline const char* const usage =
     "usage: character_model [text] [--steps N] [--seconds S] [--checkpoint PATH] [--seed N]\n"
@@ -28,17 +30,6 @@ struct Options {
   std::uint64_t seed = 1;
   bool help = false;
 };
-
-/// A number that is not negative, and nothing else; throws std::runtime_error otherwise.
-template <class Number>
-Number number(const std::string& option, const std::string& value) {
-  Number n{};
-  const char* const end = value.data() + value.size();
-  const auto [stop, error] = std::from_chars(value.data(), end, n);
-  if (error != std::errc() || stop != end || !(n >= 0) || !(n - n == 0))
-    throw std::runtime_error(option + " takes a number that is not negative, not \"" + value + "\"");
-  return n;
-}
 
 /// Throws std::runtime_error for whatever it does not understand.
 /// @param text what is read where the command line names nothing

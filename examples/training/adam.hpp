@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-#ifndef CHARACTER_MODEL_ADAM_HPP
-#define CHARACTER_MODEL_ADAM_HPP
+#ifndef TRAINING_ADAM_HPP
+#define TRAINING_ADAM_HPP
 
 // From gradients to better parameters.
 
@@ -8,9 +8,9 @@
 #include <cmath>
 #include <vector>
 
-#include "model.hpp"
+#include "parameter.hpp"
 
-namespace character_model {
+namespace training {
 
 /// rate · (step + 1) / warm_up over the first steps, then half a cosine down to a tenth of it.
 /// @param progress how much of the training is over, 0 … 1
@@ -29,7 +29,8 @@ class Adam {
   explicit Adam(double longest = 1.0) : longest_(longest) {}
 
   /// Changes every parameter of the model by its gradient. Returns the norm of the gradients before clipping.
-  double step(Model<T>& model, double rate) {
+  template <class Model>
+  double step(Model& model, double rate) {
     double square = 0;
     const auto parameters = model.parameters();
     for (const auto& p : parameters) square += static_cast<double>(p.parameter->gradient.squaredNorm());
@@ -61,6 +62,6 @@ class Adam {
   std::vector<Matrix<T>> m_, v_;  // in the order of parameters()
 };
 
-}  // namespace character_model
+}  // namespace training
 
 #endif
