@@ -88,11 +88,11 @@ TEST(LongDocument, PairsOfSlicesAddUp) {
 }
 
 TEST(LongDocument, GlobalTokensOfAListTakeAnOffset) {
-  const std::vector<Index> positions = {2, 40};
+  const std::vector<Index> positions = {20, 40};
   const auto mask = heed::global_tokens(positions, Index{38});
   Index want = 0;
   for (Index i = 0; i < 10; ++i)
-    for (Index j = 0; j < 50; ++j) want += i + 38 == 40 || j == 2 || j == 40;
+    for (Index j = 0; j < 50; ++j) want += i + 38 == 40 || j == 20 || j == 40;
   EXPECT_EQ(heed::visible_pairs(mask, 10, 50), want);
 }
 
