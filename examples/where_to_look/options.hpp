@@ -22,7 +22,7 @@ inline const char* const usage =
     "  --seed N        of the first parameters, the canvases and the draws (1)\n";
 
 struct Options {
-  long steps = 2500;
+  long steps = 3000;
   long side = 6;
   long batch = 64;
   long held_out = 2000;
