@@ -93,8 +93,8 @@ void complexity(benchmark::State& state, const MaskOf& mask_of) {
     heed::attention_into(x.out, x.q, x.k, x.v, workspace, variant);
     benchmark::ClobberMemory();
   }
-  state.counters["ns_a_token"] =
-      benchmark::Counter(1e-9 * static_cast<double>(tokens),
+  state.counters["per_token"] =
+      benchmark::Counter(static_cast<double>(tokens),
                          benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
   state.SetComplexityN(tokens);
 }
