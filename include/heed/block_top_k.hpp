@@ -115,17 +115,17 @@ BlockLists block_top_k(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>
   static_assert(std::is_same_v<typename Q::Scalar, typename K::Scalar>,
                 "heed: q and k have different scalars");
   using Wide = Accumulator<typename Q::Scalar>;
-  using Rows = Eigen::Matrix<Wide, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using PooledRows = Eigen::Matrix<Wide, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   const BlockTopK o = resolved(options);
   if (q.cols() % o.heads != 0) fail("q has ", q.cols(), " columns, there are ", o.heads, " heads");
   const Index d = q.cols() / o.heads, n = q.rows(), m = k.rows();
   if (k.cols() != d * o.key_heads)
     fail("k has ", k.cols(), " columns, ", o.key_heads, " key heads of ", d, " have ", d * o.key_heads);
-  const Rows tiles = pool_rows(q.derived(), o.tile).template cast<Wide>();
-  const Rows means = pool_rows(k.derived(), o.block).template cast<Wide>();
+  const PooledRows tiles = pool_rows(q.derived(), o.tile).template cast<Wide>();
+  const PooledRows means = pool_rows(k.derived(), o.block).template cast<Wide>();
 
   BlockLists lists{o.block, o.heads, {0}, {}};
-  Rows scores(tiles.rows(), means.rows());
+  PooledRows scores(tiles.rows(), means.rows());
   std::vector<Index> list;
   for (Index h = 0; h < o.heads; ++h) {
     const Index kh = h / (o.heads / o.key_heads);
