@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // attention/pattern/…: what a visible pair costs under each sparse pattern, in units of a visible pair of the
-// plain causal mask over as many tokens, in turns; one contiguous head. attention/complexity/… fits times
-// against O(N) or O(N²); attention/million/… is what a token costs among a million, beside one eighth of
-// them.
+// plain causal mask over as many tokens, in turns, and how many times as long causal and full attention take;
+// one contiguous head. attention/complexity/… fits times against O(N) or O(N²); attention/million/… is what a
+// token costs among a million, beside one eighth of them.
 
 #include "attention_case.hpp"
 
@@ -58,14 +58,17 @@ void pattern(benchmark::State& state, const MaskOf& mask_of, Index tokens) {
   const auto dense = heed::spec(heed::causal(), heed::on(heed::serial()));
   const double pairs = static_cast<double>(heed::visible_pairs(mask, tokens, tokens));
   const double dense_pairs = pairs_causal(s, tokens);
-  heed::Workspace one, two;
+  const auto full = heed::spec(heed::on(heed::serial()));
+  heed::Workspace one, two, three;
   for (auto _ : state) {
     const auto best = best_in_turns(
         4, 0.05, [&] { heed::attention_into(x.out, x.q, x.k, x.v, one, variant); },
-        [&] { heed::attention_into(x.out, x.q, x.k, x.v, two, dense); });
+        [&] { heed::attention_into(x.out, x.q, x.k, x.v, two, dense); },
+        [&] { heed::attention_into(x.out, x.q, x.k, x.v, three, full); });
     state.counters["pair_over_causal_pair"] = best[0] / pairs / (best[1] / dense_pairs);
     state.counters["share_of_pairs"] = pairs / (static_cast<double>(tokens) * static_cast<double>(tokens));
     state.counters["causal_over_pattern"] = best[1] / best[0];
+    state.counters["full_over_pattern"] = best[2] / best[0];
     state.counters["ms"] = best[0] * 1e3;
   }
 }

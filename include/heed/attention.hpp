@@ -13,6 +13,7 @@
 #include <heed/core/scalars.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/core/workspace.hpp>
+#include <heed/engine/run_by_class.hpp>
 #include <heed/engine/run_forward.hpp>
 #include <heed/reference/attention.hpp>
 
@@ -82,6 +83,8 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
     if constexpr (saves) p.lse = operand_of<Scalar>(spec.save()->target->lse);
     if constexpr (Spec::selects_rows)
       run_rows(p, spec, workspace);
+    else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
+      run_forward_by_class(p, spec, workspace);
     else
       run_forward(p, spec, workspace);
   } else {

@@ -106,7 +106,10 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
       p.heads_together = bias.heads_share(shape);
       p.all_together = bias.sequences_share(shape);
     }
-    run_backward(p, spec, workspace_of(spec));
+    if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
+      run_backward_by_class(p, spec, workspace_of(spec));
+    else
+      run_backward(p, spec, workspace_of(spec));
     if constexpr (has_policy<Spec, sink_gradient_tag> && !Spec::selects_rows) add_sink_gradients(p, spec);
   } else {
     (void)saved;

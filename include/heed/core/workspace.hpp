@@ -24,36 +24,50 @@ class Workspace {
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
   Workspace(Workspace&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+      : scratch_(std::exchange(other.scratch_, {})), kept_(std::exchange(other.kept_, {})) {}
   Workspace& operator=(Workspace&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
+    std::swap(scratch_, other.scratch_);
+    std::swap(kept_, other.kept_);
     return *this;
   }
-  ~Workspace() { release(); }
-
-  /// Makes room for `bytes`; the contents are not kept. Throws std::bad_alloc.
-  void reserve(std::size_t bytes) {
-    if (bytes <= bytes_) return;
-    release();
-    data_ = static_cast<std::byte*>(::operator new(bytes, std::align_val_t(alignment)));
-    bytes_ = bytes;
+  ~Workspace() {
+    scratch_.release();
+    kept_.release();
   }
 
-  std::size_t bytes() const { return bytes_; }
-  std::byte* data() { return data_; }
+  /// Makes room for `bytes`; the contents are not kept. Throws std::bad_alloc.
+  void reserve(std::size_t bytes) { scratch_.reserve(bytes); }
+
+  std::size_t bytes() const { return scratch_.bytes + kept_.bytes; }
+  std::byte* data() { return scratch_.data; }
+
+  /// Other memory, of at least `bytes`, for what one run of a call leaves to the next.
+  std::byte* keep(std::size_t bytes) {
+    kept_.reserve(bytes);
+    return kept_.data;
+  }
 
   static constexpr std::size_t alignment = 64;
 
  private:
-  void release() {
-    if (data_ != nullptr) ::operator delete(data_, std::align_val_t(alignment));
-    data_ = nullptr;
-    bytes_ = 0;
-  }
+  struct Memory {
+    std::byte* data = nullptr;
+    std::size_t bytes = 0;
 
-  std::byte* data_ = nullptr;
-  std::size_t bytes_ = 0;
+    void reserve(std::size_t wanted) {
+      if (wanted <= bytes) return;
+      release();
+      data = static_cast<std::byte*>(::operator new(wanted, std::align_val_t(alignment)));
+      bytes = wanted;
+    }
+    void release() {
+      if (data != nullptr) ::operator delete(data, std::align_val_t(alignment));
+      data = nullptr;
+      bytes = 0;
+    }
+  };
+
+  Memory scratch_, kept_;
 };
 
 /// The policy made by use().

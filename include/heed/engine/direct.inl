@@ -8,7 +8,7 @@ inline constexpr Index direct_keys = 64;  // the most keys whose scores fit the 
 template <class T>
 bool is_direct(const ForwardProblem<T>& p) {
   const Shape& s = p.shape;
-  if (s.longest > direct_keys) return false;
+  if (s.longest > direct_keys || p.continues) return false;
   const bool rows = p.q.column == 1 && p.k.column == 1 && p.v.column == 1 && p.out.column == 1;
   if (rows && s.longest <= 3 && s.d + s.d_v >= 64 && s.heads * s.queries <= 4096) return true;
   return s.heads * s.queries * s.longest * (s.d + s.d_v + 16) <= (rows ? 2048 : 256);

@@ -30,6 +30,22 @@ HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>
   }
 }
 
+/// Goes on where rows were stored: as if all that they hold had been one key, whose score is their
+/// log-sum-exp.
+template <class T>
+HEED_NOINLINE void resume_rows(const QueryTile<T>& tile, const Operand<T>& out, const Operand<T>& lse,
+                               const TileRows& rows) {
+  for (Index i = rows.begin; i < rows.end; ++i) {
+    const Index lane = i - rows.begin;
+    const T before = lse.data[i * lse.row];
+    if (before == -std::numeric_limits<T>::infinity()) continue;
+    tile.maximum[lane] = before * log2_e<T>;
+    tile.sum[lane] = T(1);
+    for (Index c = 0; c < tile.d_v; ++c)
+      tile.output[c * tile_lanes<T> + lane] = out.data[i * out.row + c * out.column];
+  }
+}
+
 /// Divides by the sums and writes the rows; a row whose sum is 0 saw nothing and is 0, its log-sum-exp -inf.
 template <class T>
 HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, const Operand<T>& lse,
@@ -150,6 +166,7 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
     if (rows[count].packs == 0) break;
     const QueryTile<T> tile(scratch + count * tile_size, d, d_v);
     tile.start(sink);
+    if (p.continues) resume_rows(tile, out, lse, rows[count]);
     load_queries(tile, q, rows[count], scorer.query_factor());
     scorer.turn_queries(tile.query, rows[count].packs, d);
   }

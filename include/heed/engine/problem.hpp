@@ -21,6 +21,7 @@ struct ForwardProblem {
   T scale;
   Operand<const T> q, k, v;
   Operand<T> out, lse;
+  bool continues = false;  // out and lse hold the result for other keys, which these are added to
 };
 
 /// A forward problem and the tangents of its inputs; lse and tangents are written always.

@@ -209,6 +209,13 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
     const T sink = piece == 0 ? spec.template sink<T>(r / n) : hidden;
     *state.maximum = sink != hidden ? sink * log2_e<T> : -std::numeric_limits<T>::max();
     if (sink != hidden) state.sum[0] = T(1);
+    if (!p.continues || piece != 0) continue;
+    const Index row = place.query_begin + r % n, head = r / n;
+    const T before = *p.lse.at(row, head).data;
+    if (before == hidden) continue;
+    *state.maximum = before * log2_e<T>;
+    state.sum[0] = T(1);
+    for (Index c = 0; c < d_v; ++c) state.output[c] = *p.out.at(row, head * d_v + c).data;
   }
 
   T* queries = scratch + shape.heads * most_queries * size;  // [head · n + i][d]

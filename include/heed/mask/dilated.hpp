@@ -111,8 +111,10 @@ struct Dilated : mask_tag {
 
 /// Dilated sliding window (2004.05150): query i sees the keys i + off + t·step, -left <= t <= right, with
 /// off = M - N. dilated(w, 0, step) is causal; either side may be `unbounded`. step < 1 or left + right < 0
-/// is an std::invalid_argument. A tile of at least `step` queries meets every key of its window, so it is
-/// heads with great steps, or few queries, that cost less than the window would.
+/// is an std::invalid_argument. Costs what its pairs cost: every step-th token is a sequence of its own under
+/// a plain window (gaps.hpp). Only where it stands inside in_heads(), when() or !, or beside another
+/// dilated(), a row selection or dropout, and in forward mode, does a tile of `step` queries or more meet
+/// every key between.
 inline Dilated dilated(Index left, Index right, Index step) { return Dilated(left, right, step, {}); }
 /// The same with off = 0.
 inline Dilated dilated(Index left, Index right, Index step, top_left_t) {
