@@ -83,6 +83,8 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
     if constexpr (saves) p.lse = operand_of<Scalar>(spec.save()->target->lse);
     if constexpr (Spec::selects_rows)
       run_rows(p, spec, workspace);
+    else if constexpr (Listed<Spec>::possible)
+      run_listed(p, spec, workspace);
     else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
       run_forward_by_class(p, spec, workspace);
     else

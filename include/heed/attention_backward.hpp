@@ -106,7 +106,9 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
       p.heads_together = bias.heads_share(shape);
       p.all_together = bias.sequences_share(shape);
     }
-    if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
+    if constexpr (Listed<Spec>::possible)
+      run_backward_listed(p, spec, workspace_of(spec));
+    else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
       run_backward_by_class(p, spec, workspace_of(spec));
     else
       run_backward(p, spec, workspace_of(spec));

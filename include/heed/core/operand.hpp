@@ -23,6 +23,12 @@ struct Operand {
   HEED_INLINE Operand at(Index r, Index c) const { return {data + r * row + c * column, row, column}; }
 };
 
+template <class T>
+void set_to_zero(const Operand<T>& x, Index rows, Index columns) {
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < columns; ++c) *x.at(r, c).data = T(0);
+}
+
 template <class D>
 inline constexpr bool directly_accessible = (int(D::Flags) & int(Eigen::DirectAccessBit)) != 0;
 

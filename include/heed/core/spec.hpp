@@ -67,14 +67,14 @@ constexpr auto term_order() {
   return order;
 }
 
-template <class... P>
-constexpr auto mask_order() {
-  constexpr std::size_t n = sizeof...(P);
-  const bool masks[n + 1] = {mask<P>..., false};
+/// The places of those that are found, in the order given.
+template <bool... found>
+constexpr auto order_of() {
+  constexpr std::size_t n = sizeof...(found);
+  const bool all[n + 1] = {found..., false};
   Order<n> order;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (masks[i]) order.at[order.size++] = i;
-  }
+  for (std::size_t i = 0; i < n; ++i)
+    if (all[i]) order.at[order.size++] = i;
   return order;
 }
 
@@ -127,7 +127,7 @@ class Spec : public spec_tag {
   static_assert(detail::count_of<workspace_tag, P...> <= 1, "heed: two workspaces in one spec");
 
   static constexpr auto terms_ = detail::term_order<P...>();
-  static constexpr auto masks_ = detail::mask_order<P...>();
+  static constexpr auto masks_ = detail::order_of<mask<P>...>();
 
  public:
   static constexpr bool has_mask = masks_.size > 0;

@@ -25,6 +25,8 @@
 #include <heed/engine/additive_gradients.inl>
 #include <heed/engine/edit_gradients.inl>
 #include <heed/engine/backward.inl>
+#include <heed/engine/listed.inl>
+#include <heed/engine/listed_backward.inl>
 #include <heed/engine/score_rows.inl>
 #include <heed/engine/select_rows.inl>
 #include <heed/engine/rows_forward.inl>

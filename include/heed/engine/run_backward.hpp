@@ -78,6 +78,17 @@ void run_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace)
         [&](Index t, T* scratch) { HEED_DISPATCH(backward_task(p, spec, t, scratch)); });
 }
 
+/// With queries that name their keys: one task for each sequence and key head.
+template <class T, class Spec>
+void run_backward_listed(const BackwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
+  const KeyLists& lists = Listed<Spec>::of(spec);
+  const double pairs = static_cast<double>(lists.pairs()) * static_cast<double>(p.shape.heads);
+  run_workers<T>(
+      p.shape.sequences * p.shape.key_heads, 2.5 * pairs * static_cast<double>(p.shape.d + p.shape.d_v),
+      HEED_DISPATCH(listed_bytes<T>(p.shape)), spec, workspace,
+      [&](Index t, T* scratch) { HEED_DISPATCH(listed_backward_task(p, spec, lists, t, scratch)); });
+}
+
 /// Ten products a pair.
 template <class T, class Spec>
 void run_second(const SecondProblem<T>& p, const Spec& spec, Workspace* workspace) {

@@ -18,31 +18,14 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-template <class... P>
-constexpr auto gaps_order() {
-  Order<sizeof...(P)> order;
-  const bool found[sizeof...(P) + 1] = {GapsOf<P>::found..., false};
-  for (std::size_t i = 0; i < sizeof...(P); ++i)
-    if (found[i]) order.at[order.size++] = i;
-  return order;
-}
-template <class... P>
-constexpr auto parts_order() {
-  Order<sizeof...(P)> order;
-  const bool found[sizeof...(P) + 1] = {PartsOf<P>::found..., false};
-  for (std::size_t i = 0; i < sizeof...(P); ++i)
-    if (found[i]) order.at[order.size++] = i;
-  return order;
-}
-
 /// Which masks of a spec have gaps, and whether the engine can make use of them: not where policies write or
 /// draw something for each pair or row by its number in the sequence.
 template <class Spec>
 struct Gaps;
 template <class... P>
 struct Gaps<Spec<P...>> {
-  static constexpr auto gaps = gaps_order<P...>();
-  static constexpr auto parts = parts_order<P...>();
+  static constexpr auto gaps = order_of<GapsOf<P>::found...>();
+  static constexpr auto parts = order_of<PartsOf<P>::found...>();
   static constexpr bool possible =
       !Spec<P...>::selects_rows && count_of<dropout_tag, P...> + count_of<bias_gradient_tag, P...> +
                                            count_of<parameter_gradient_tag, P...> +
@@ -187,12 +170,6 @@ void run_classes(const BackwardProblem<T>& p, const Spec& spec, const Dilated& d
                                            p.accumulate};
                    run_backward(part, in_class, workspace);
                  });
-}
-
-template <class T>
-void set_to_zero(const Operand<T>& x, Index rows, Index columns) {
-  for (Index r = 0; r < rows; ++r)
-    for (Index c = 0; c < columns; ++c) *x.at(r, c).data = T(0);
 }
 
 /// run_backward() for specs whose mask has gaps.

@@ -8,6 +8,7 @@
 #include <heed/core/workspace.hpp>
 #include <heed/engine/instruction_sets.hpp>
 #include <heed/execute/on.hpp>
+#include <heed/mask/key_lists.hpp>
 
 namespace heed::inline HEED_ABI::detail {
 
@@ -85,6 +86,35 @@ void run_workers(Index tasks, double work, std::size_t bytes, const Spec& spec, 
                  const Task& task) {
   const auto nothing = [](std::byte*) {};
   run_workers<T>(tasks, work, bytes, spec, workspace, task, 0, nothing, nothing);
+}
+
+/// Whether queries name their keys, and the engine can go by that: not where policies write something for
+/// each pair.
+template <class Spec>
+struct Listed;
+template <class... P>
+struct Listed<Spec<P...>> {
+  static constexpr auto lists = order_of<ConjunctOf<KeyLists, P>::found...>();
+  static constexpr bool possible = lists.size == 1 && !Spec<P...>::selects_rows &&
+                                   count_of<score_tag, P...> + count_of<bias_gradient_tag, P...> +
+                                           count_of<parameter_gradient_tag, P...> +
+                                           count_of<relative_bias_gradient_tag, P...> ==
+                                       0;
+  static const KeyLists& of(const Spec<P...>& spec) {
+    using M = std::remove_cvref_t<decltype(detail::get<lists.at[0]>(spec.parts()))>;
+    return ConjunctOf<KeyLists, M>::of(detail::get<lists.at[0]>(spec.parts()));
+  }
+};
+
+/// With queries that name their keys.
+template <class T, class Spec>
+void run_listed(const ForwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
+  if (p.shape.queries == 0 || (p.shape.d_v == 0 && p.lse.data == nullptr)) return;
+  const KeyLists& lists = Listed<Spec>::of(spec);
+  const double pairs = static_cast<double>(lists.pairs()) * static_cast<double>(p.shape.heads);
+  run_workers<T>(HEED_DISPATCH(listed_tasks(p)), pairs * static_cast<double>(p.shape.d + p.shape.d_v),
+                 HEED_DISPATCH(listed_bytes<T>(p.shape)), spec, workspace,
+                 [&](Index t, T* scratch) { HEED_DISPATCH(listed_task(p, spec, lists, t, scratch)); });
 }
 
 /// With a selection that needs whole rows.

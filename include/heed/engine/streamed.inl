@@ -159,23 +159,27 @@ HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_ro
                         output_row);
 }
 
-/// Divides the states of all rows of a sequence, [head · queries + i], by their sums and writes them.
+/// Divides a row's state by its sum and writes it.
+template <class T>
+HEED_INLINE void write_row(const ForwardProblem<T>& p, Index row, Index head, const Partial<T>& total) {
+  const Index d_v = p.shape.d_v;
+  T sum = T(0);
+  for (int l = 0; l < Pack<T>::width; ++l) sum += total.sum[l];
+  const T inverse = sum == T(0) ? T(0) : T(1) / sum;
+  for (Index c = 0; c < d_v; ++c)
+    p.out.data[row * p.out.row + (head * d_v + c) * p.out.column] = total.output[c] * inverse;
+  if (p.lse.data != nullptr)
+    p.lse.data[row * p.lse.row + head * p.lse.column] =
+        sum == T(0) ? -std::numeric_limits<T>::infinity() : (*total.maximum + std::log2(sum)) / log2_e<T>;
+}
+
+/// The same for all rows of a sequence, [head · queries + i].
 template <class T>
 HEED_NOINLINE void write_rows(const ForwardProblem<T>& p, const Place& place, T* states) {
-  const Index size = partial_size<T>(p.shape), d_v = p.shape.d_v;
+  const Index size = partial_size<T>(p.shape);
   for (Index h = 0; h < p.shape.heads; ++h)
-    for (Index i = 0; i < place.queries; ++i) {
-      const Partial<T> total(states + (h * place.queries + i) * size);
-      T sum = T(0);
-      for (int l = 0; l < Pack<T>::width; ++l) sum += total.sum[l];
-      const T inverse = sum == T(0) ? T(0) : T(1) / sum;
-      const Index row = place.query_begin + i;
-      for (Index c = 0; c < d_v; ++c)
-        p.out.data[row * p.out.row + (h * d_v + c) * p.out.column] = total.output[c] * inverse;
-      if (p.lse.data != nullptr)
-        p.lse.data[row * p.lse.row + h * p.lse.column] =
-            sum == T(0) ? -std::numeric_limits<T>::infinity() : (*total.maximum + std::log2(sum)) / log2_e<T>;
-    }
+    for (Index i = 0; i < place.queries; ++i)
+      write_row(p, place.query_begin + i, h, Partial<T>(states + (h * place.queries + i) * size));
 }
 
 /// Task t: one piece of keys of one sequence, all heads.

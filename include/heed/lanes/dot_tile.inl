@@ -16,10 +16,27 @@ HEED_INLINE Pack<T> sums_of(Pack<T> (&a)[Pack<T>::width]) {
   return a[0];
 }
 
-/// scores[r · scores_row + j] = Σ_{t<d} q[r · q_row + t] · k[j · k_row + t] for r < rows, j < keys; rows
-/// divides the pack's width.
-template <int rows, class T>
-HEED_NOINLINE void dot_tile(const T* q, Index q_row, const T* k, Index k_row, Index keys, Index d, T* scores,
+/// Rows at one distance from each other.
+template <class T>
+struct EvenRows {
+  const T* data;
+  Index row;
+  HEED_INLINE const T* operator()(Index j) const { return data + j * row; }
+};
+
+/// Rows with numbers from a list.
+template <class T>
+struct ListedRows {
+  const T* data;
+  Index row;
+  const Position* list;
+  HEED_INLINE const T* operator()(Index j) const { return data + Index(list[j]) * row; }
+};
+
+/// scores[r · scores_row + j] = Σ_{t<d} q[r · q_row + t] · k(j)[t] for r < rows, j < keys; rows divides the
+/// pack's width.
+template <int rows, class T, class Rows>
+HEED_NOINLINE void dot_tile(const T* q, Index q_row, const Rows& k, Index keys, Index d, T* scores,
                             Index scores_row) {
   constexpr int width = Pack<T>::width;
   constexpr int step = width / rows;  // keys at a time: rows · step sums fill one pack
@@ -28,7 +45,7 @@ HEED_NOINLINE void dot_tile(const T* q, Index q_row, const T* k, Index k_row, In
     const T* key[step];
 #pragma GCC unroll 16
     for (int c = 0; c < step; ++c)
-      key[c] = k + (j + (c < count ? c : count - 1)) * k_row;  // past the end: the last once more
+      key[c] = k(j + (c < count ? c : count - 1));  // past the end: the last once more
     Pack<T> acc[width];
 #pragma GCC unroll 16
     for (int c = 0; c < width; ++c) acc[c] = zero<T>();
@@ -67,11 +84,12 @@ HEED_NOINLINE void dot_tile(const T* q, Index q_row, const T* k, Index k_row, In
 template <class T>
 HEED_NOINLINE void dot_rows(Index rows, const T* q, Index q_row, const T* k, Index k_row, Index keys, Index d,
                             T* scores, Index scores_row) {
+  const EvenRows<T> key{k, k_row};
   Index r = 0;
   if constexpr (Pack<T>::width >= 4)
     for (; r + 4 <= rows; r += 4)
-      dot_tile<4>(q + r * q_row, q_row, k, k_row, keys, d, scores + r * scores_row, scores_row);
+      dot_tile<4>(q + r * q_row, q_row, key, keys, d, scores + r * scores_row, scores_row);
   for (; r + 2 <= rows; r += 2)
-    dot_tile<2>(q + r * q_row, q_row, k, k_row, keys, d, scores + r * scores_row, scores_row);
-  if (r < rows) dot_tile<1>(q + r * q_row, q_row, k, k_row, keys, d, scores + r * scores_row, scores_row);
+    dot_tile<2>(q + r * q_row, q_row, key, keys, d, scores + r * scores_row, scores_row);
+  if (r < rows) dot_tile<1>(q + r * q_row, q_row, key, keys, d, scores + r * scores_row, scores_row);
 }

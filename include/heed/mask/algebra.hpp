@@ -205,6 +205,27 @@ struct NotMask : mask_tag {
   }
 };
 
+namespace detail {
+
+/// The mask of type Wanted of an intersection; `found` is false where there is none, or two.
+template <class Wanted, class M>
+struct ConjunctOf {
+  static constexpr bool found = std::is_same_v<Wanted, M>;
+  static const Wanted& of(const M& m) { return m; }
+};
+template <class Wanted, class A, class B>
+struct ConjunctOf<Wanted, AndMask<A, B>> {
+  static constexpr bool found = ConjunctOf<Wanted, A>::found != ConjunctOf<Wanted, B>::found;
+  static const Wanted& of(const AndMask<A, B>& m) {
+    if constexpr (ConjunctOf<Wanted, A>::found)
+      return ConjunctOf<Wanted, A>::of(m.a);
+    else
+      return ConjunctOf<Wanted, B>::of(m.b);
+  }
+};
+
+}  // namespace detail
+
 /// The pairs that both masks show. Cost of a pair: both masks'.
 template <mask A, mask B>
 auto operator&(A&& a, B&& b) {

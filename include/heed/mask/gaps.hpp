@@ -20,27 +20,9 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The dilated() of an intersection of masks; `found` is false where there is none, or two.
+/// The dilated() of an intersection of masks.
 template <class M>
-struct GapsOf {
-  static constexpr bool found = false;
-};
-template <>
-struct GapsOf<Dilated> {
-  static constexpr bool found = true;
-  static const Dilated& of(const Dilated& m) { return m; }
-};
-template <class A, class B>
-  requires(GapsOf<A>::found != GapsOf<B>::found)
-struct GapsOf<AndMask<A, B>> {
-  static constexpr bool found = true;
-  static const Dilated& of(const AndMask<A, B>& m) {
-    if constexpr (GapsOf<A>::found)
-      return GapsOf<A>::of(m.a);
-    else
-      return GapsOf<B>::of(m.b);
-  }
-};
+using GapsOf = ConjunctOf<Dilated, M>;
 
 /// a | b as two masks: the one without gaps, and what the one with gaps shows beyond it. So too (a | b) & c.
 template <class M>

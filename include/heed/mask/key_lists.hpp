@@ -18,8 +18,10 @@
 #include <heed/core/error.hpp>
 #include <heed/core/key_range.hpp>
 #include <heed/core/policy.hpp>
+#include <heed/core/rules.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/stored.hpp>
+#include <heed/mask/algebra.hpp>
 #include <heed/mask/sorted_lists.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -51,6 +53,8 @@ class KeyListTable {
       }
     // Longer sequences do not exist: check() will refuse the call.
     if (!fault_.empty() || greatest_ > std::numeric_limits<Position>::max()) return;
+    offsets_.assign(offsets.data(), offsets.data() + offsets.size());
+    for (Index n = 0; n < keys.size(); ++n) listed_.push_back(static_cast<Position>(keys[n]));
     std::vector<RowBits> holders(static_cast<std::size_t>(greatest_ + 1), RowBits{0});
     std::vector<Position> held;
     for (Index first = 0; first < rows_; first += group_rows) {
@@ -81,6 +85,9 @@ class KeyListTable {
   const std::uint32_t* buckets() const { return buckets_.data(); }
   const Position* keys() const { return keys_.data(); }
   const RowBits* bits() const { return bits_.data(); }
+  const Index* offsets() const { return offsets_.data(); }
+  Index pairs() const { return static_cast<Index>(listed_.size()); }
+  const Position* listed() const { return listed_.data(); }
 
  private:
   void add_group(const std::vector<Position>& held) {
@@ -104,6 +111,25 @@ class KeyListTable {
   std::vector<std::uint32_t> buckets_;  ///< the first entry of each, counted in its group
   std::vector<Position> keys_;          ///< of the entries
   std::vector<RowBits> bits_;
+  std::vector<Index> offsets_;  ///< the lists as they were given
+  std::vector<Position> listed_;
+};
+
+/// The lists of one sequence and head.
+struct BoundLists {
+  const Index* offsets;
+  const Position* listed;
+  Index first_row;
+  Index keys;
+
+  /// What query i names, of the keys that there are.
+  HEED_INLINE const Position* begin(Index i) const { return listed + offsets[first_row + i]; }
+  HEED_INLINE Index count(Index i) const {
+    Index n = offsets[first_row + i + 1] - offsets[first_row + i];
+    const Position* list = begin(i);
+    while (n > 0 && list[n - 1] >= keys) --n;
+    return n;
+  }
 };
 
 struct BoundKeyLists {
@@ -204,16 +230,21 @@ class KeyLists : public mask_tag {
                    " among its keys, there are ", shape.longest);
   }
   detail::BoundKeyLists bind(const Place& place) const {
-    const Index head = patterns_ == 1 ? 0 : place.head;
-    return {table_->groups(),
-            table_->buckets(),
-            table_->keys(),
-            table_->bits(),
-            place.query_begin + (head == 0 ? 0 : head * (table_->rows() / patterns_)),
-            place.keys};
+    return {table_->groups(), table_->buckets(), table_->keys(),
+            table_->bits(),   first_row(place),  place.keys};
+  }
+  /// Pairs of all lists, for one head or for all.
+  Index pairs() const { return table_->pairs(); }
+  detail::BoundLists bind_lists(const Place& place) const {
+    return {table_->offsets(), table_->listed(), first_row(place), place.keys};
   }
 
  private:
+  Index first_row(const Place& place) const {
+    const Index head = patterns_ == 1 ? 0 : place.head;
+    return place.query_begin + (head == 0 ? 0 : head * (table_->rows() / patterns_));
+  }
+
   std::shared_ptr<const detail::KeyListTable> table_;
   Index patterns_;
 };
@@ -223,9 +254,11 @@ class KeyLists : public mask_tag {
 /// N + 1 offsets; keys count inside their own sequence, and those that it does not have are nobody's. With
 /// `patterns` = H every query head has lists of its own: row i of head h is list h·N + i. Any contiguous
 /// lists of integers, read when the policy is made, O(n log n) time and O(n) memory for n keys in all, so
-/// make it once for many calls. What does not fit is an std::invalid_argument, of the call. A tile of queries
-/// meets the union of its keys and asks about each of these pairs: queries that stand near each other had
-/// better choose the same keys.
+/// make it once for many calls. What does not fit is an std::invalid_argument, of the call. Each query reads
+/// the keys that it names and no others, a head's numbers in lanes: a pair costs a few times what one of a
+/// dense tile does, wherever the keys lie. (Inside when(), | or !, under a selection of rows or additive(),
+/// where gradients of biases or parameters are asked for, and in forward mode, a tile of queries meets the
+/// union of its keys and asks about each of these pairs.)
 template <detail::integer_list R, detail::integer_list K>
 KeyLists key_lists(R&& offsets, K&& keys, Index patterns = 1) {
   return KeyLists(detail::IndexList::refer_or_copy(std::forward<R>(offsets)),
@@ -236,6 +269,33 @@ inline KeyLists key_lists(std::initializer_list<Index> offsets, std::initializer
   return KeyLists(detail::IndexList::copy(std::vector<Index>(offsets)),
                   detail::IndexList::copy(std::vector<Index>(keys)), patterns);
 }
+
+namespace detail {
+
+/// A bound mask without the lists in it.
+HEED_INLINE Everything beyond_lists(const BoundKeyLists& mask) { return {mask.keys}; }
+template <class Bound>
+HEED_INLINE const Bound& beyond_lists(const Bound& mask) {
+  return mask;
+}
+template <class A, class B>
+HEED_INLINE auto beyond_lists(const BoundAnd<A, B>& mask) {
+  using RestA = std::remove_cvref_t<decltype(beyond_lists(mask.a))>;
+  using RestB = std::remove_cvref_t<decltype(beyond_lists(mask.b))>;
+  if constexpr (std::is_same_v<RestA, Everything>)
+    return RestB(beyond_lists(mask.b));
+  else if constexpr (std::is_same_v<RestB, Everything>)
+    return RestA(beyond_lists(mask.a));
+  else
+    return BoundAnd<RestA, RestB>{mask.keys, beyond_lists(mask.a), beyond_lists(mask.b)};
+}
+template <class T, class Dropped, class Mask, class... Terms>
+HEED_INLINE auto beyond_lists(const Rules<T, Dropped, Mask, Terms...>& rules) {
+  using Rest = std::remove_cvref_t<decltype(beyond_lists(rules.mask))>;
+  return Rules<T, Dropped, Rest, Terms...>{rules.keys, rules.dropped, beyond_lists(rules.mask), rules.terms};
+}
+
+}  // namespace detail
 
 }  // namespace heed::inline HEED_ABI
 
