@@ -6,6 +6,8 @@
 
 #include "attention_case.hpp"
 
+#include <cstdint>
+
 namespace {
 
 using namespace measure;
@@ -32,6 +34,21 @@ heed::BlockSparse eight_blocks(Index tokens) {
     offsets.push_back(static_cast<Index>(columns.size()));
   }
   return heed::block_sparse(64, std::move(offsets), std::move(columns));
+}
+
+/// For every query 64 keys, spread by chance over all tokens.
+heed::KeyLists random_lists(Index tokens) {
+  std::vector<Index> offsets = {0}, keys;
+  const Index apart = tokens / 64;
+  std::uint64_t seed = 1;
+  for (Index i = 0; i < tokens; ++i) {
+    for (Index n = 0; n < 64; ++n) {
+      seed = seed * 6364136223846793005u + 1442695040888963407u;
+      keys.push_back(n * apart + static_cast<Index>((seed >> 33) % static_cast<std::uint64_t>(apart)));
+    }
+    offsets.push_back(static_cast<Index>(keys.size()));
+  }
+  return heed::key_lists(std::move(offsets), std::move(keys));
 }
 
 /// The engine against plain loops, over few tokens.
@@ -163,6 +180,7 @@ const int registered = [] {
   add("attention/pattern/chunked256/1x16384x64", [](Index) { return chunked(256); });
   add("attention/pattern/dilated128_4/1x16384x64", [](Index) { return dilated(128, 0, 4); });
   add("attention/pattern/strided128/1x16384x64", [](Index) { return strided(128); });
+  add("attention/pattern/key_lists64/1x16384x64", random_lists);
   add("attention/pattern/fixed128_16/1x16384x64", [](Index) { return fixed(128, 16); });
   return 0;
 }();

@@ -86,7 +86,7 @@ TEST(AttentionListed, UnseenKeysAreNotRead) {
       heed::key_lists(offsets, listed) & heed::mask_where([](auto, auto j, auto) { return j % 5 != 1; });
   const auto unseen = [](Index j) { return j % 5 == 3 || j % 5 == 1; };
   heed::Saved<float> saved;
-  const Matrix<float> clean = heed::attention(q, k, v, mask);
+  const Matrix<float> clean = heed::attention(q, k, v, mask, heed::save(saved));
   for (Index j = 0; j < m; ++j)
     if (unseen(j)) {
       k.row(j).setConstant(std::numeric_limits<float>::quiet_NaN());
@@ -121,7 +121,7 @@ TEST(AttentionListed, ValuesOfHiddenPairsAreNotRead) {
                    return j % 3 == 1 ? decltype(s)(-std::numeric_limits<double>::infinity()) : s;
                  }));
   heed::Saved<float> saved;
-  const Matrix<float> clean = heed::attention(q, k, v, variant);
+  const Matrix<float> clean = heed::attention(q, k, v, variant, heed::save(saved));
   for (Index j = 1; j < 50; j += 3) v.row(j).setConstant(std::numeric_limits<float>::quiet_NaN());
   const Matrix<float> out = heed::attention(q, k, v, variant, heed::save(saved));
   EXPECT_EQ(out, clean);

@@ -59,6 +59,16 @@ constexpr int parameters_of() {
     return 0;
 }
 
+/// Does a bound term add a function of i - j alone, which may be asked about queries and keys that do not
+/// exist?
+template <class Term>
+constexpr bool adds_by_distance() {
+  if constexpr (requires { Term::adds_by_distance; })
+    return Term::adds_by_distance;
+  else
+    return false;
+}
+
 /// The bound dropout of a spec without one.
 struct NothingDropped {
   static constexpr bool drops = false;
@@ -75,6 +85,9 @@ struct Rules {
   /// A term may return -inf, which makes its pair invisible.
   static constexpr bool may_hide = (false || ... || BoundTerms::may_hide);
   static constexpr bool drops = Dropped::drops;
+  /// All that the terms do is to add functions of i - j.
+  static constexpr bool adds_by_distance = sizeof...(BoundTerms) > 0 &&
+                                           (true && ... && detail::adds_by_distance<BoundTerms>());
   /// Learnable numbers of the terms.
   static constexpr int parameters = (0 + ... + parameters_of<BoundTerms>());
 
@@ -82,6 +95,8 @@ struct Rules {
   Dropped dropped;
   BoundMask mask;
   Pack<BoundTerms...> terms;
+
+  HEED_INLINE Rules<T, Dropped, BoundMask> without_terms() const { return {keys, dropped, mask, {}}; }
 
   HEED_INLINE bool visible(Position i, Position j) const { return mask.visible(i, j); }
   HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {

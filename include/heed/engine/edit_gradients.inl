@@ -14,8 +14,8 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memo
   const Rules rules = rules_in_memory;
   for (Index t = 0; t < keys; ++t, ++j) {
     const Index at = t * tile_lanes<T>;
-    T in[width], out[width], first[width], second[width];
-    for (int l = 0; l < width; ++l) in[l] = scores[at + l];
+    alignas(64) T in[width], out[width], first[width], second[width];
+    store(in, load(scores + at));
     std::int32_t seen[width];
     std::int32_t all = 1;
     if (queries == width) {
@@ -41,11 +41,9 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memo
         if (seen[l] != 0) differentiate(l);
       }
     }
-    for (int l = 0; l < width; ++l) {
-      scores[at + l] = out[l];
-      through[at + l] = first[l];
-      after[at + l] = second[l];
-    }
+    store(scores + at, load(out));
+    store(through + at, load(first));
+    store(after + at, load(second));
   }
 }
 

@@ -4,7 +4,8 @@
 // Pairs are tested first. Where all lanes see the key, the terms run over the whole pack in a loop that the
 // compiler turns into vectors; elsewhere they are called pair by pair, so that no functor is ever asked about
 // an invisible pair or a lane without a query. Local arrays stand between memory and the functors: nothing
-// that a functor reads can alias them.
+// that a functor reads can alias them. They are filled whole: a vector that is read just after its parts were
+// written would wait for them.
 
 /// Edits rows [0, keys) of one pack: scores[t * lanes + l] belongs to query i + l and key j + t. `queries`
 /// lanes hold a query; `full` says that all of them see every key. Terms make scores in natural units; these
@@ -18,8 +19,8 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
   const Rules rules = rules_in_memory;
   for (Index t = 0; t < keys; ++t, ++j) {
     T* row = scores + t * tile_lanes<T>;
-    T in[width], out[width];
-    for (int l = 0; l < width; ++l) in[l] = row[l];
+    alignas(64) T in[width], out[width];
+    store(in, load(row));
     if (full && queries == width) {
       if constexpr (Rules::has_terms)
         for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * unit;
@@ -50,7 +51,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
         }
       }
     }
-    for (int l = 0; l < width; ++l) row[l] = out[l];
+    store(row, load(out));
   }
 }
 

@@ -68,7 +68,7 @@ HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, c
 }
 
 /// What the forward pass does with a stretch of keys: element 0 of `keys` is key `origin` of the sequence.
-template <class T, class Rules, class Scorer>
+template <class T, class Rules, class Scorer, class AllRules = Rules>
 struct ForwardWork {
   static constexpr bool edits_all = Rules::has_terms || Rules::drops || !Scorer::fused;
 
@@ -80,12 +80,20 @@ struct ForwardWork {
   KeyBlock<T> keys;
   Index origin;
   RowFetcher<T>& ahead;
+  const AllRules& all_rules;
 
   template <int packs>
   HEED_NOINLINE void full(int lane, Index begin, Index end) const {
     for (Index j = begin; j < end;) {
       const Index count = balanced_block<packs>(end - j);
-      attend_block<packs>(tile, lane, keys.from(j - origin, count), ahead);
+      const KeyBlock<T> block = keys.from(j - origin, count);
+      if constexpr (AllRules::adds_by_distance) {
+        Diagonals<T, AllRules> diagonals;
+        attend_block<packs>(tile, lane, block, ahead,
+                            diagonals.of(all_rules, rows.begin + lane, j, count, packs * Pack<T>::width));
+      } else {
+        attend_block<packs>(tile, lane, block, ahead);
+      }
       j += count;
     }
   }
@@ -98,6 +106,11 @@ struct ForwardWork {
       const Index count = balanced_block<packs>(end - j);
       const KeyBlock<T> block = keys.from(j - origin, count);
       scorer.template scores<packs>(tile.query + lane, tile.d, block, tile.weights + lane);
+      if constexpr (AllRules::adds_by_distance) {
+        Diagonals<T, AllRules> diagonals;
+        add_diagonals<packs>(diagonals.of(all_rules, i, j, count, packs * Pack<T>::width),
+                             tile.weights + lane, count);
+      }
       bool hides = Rules::may_hide;
       for (int v = 0; v < packs; ++v) {
         const Index first = i + v * Pack<T>::width, left = rows.end - first;
@@ -137,7 +150,9 @@ template <class T, class Spec>
 HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, const ForwardPlan& plan,
                                  Index sequence, Index head, Index first_tile, int tiles, T* scratch) {
   const Place place = p.shape.place(sequence, head);
-  const auto rules = spec.template bind<T>(place);
+  const auto all_rules = spec.template bind<T>(place);
+  const auto rules = rules_of_blocks(all_rules);
+  using AllRules = std::remove_cvref_t<decltype(all_rules)>;
   using Rules = std::remove_cvref_t<decltype(rules)>;
   const Index d = p.shape.d, d_v = p.shape.d_v;
   const Index key_head = head / (p.shape.heads / p.shape.key_heads);
@@ -201,8 +216,8 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
     if (copies.active()) block = copies.block(place, key_head, some.begin, keys);
     for (int g = 0; g < count; ++g) {
       const QueryTile<T> tile(scratch + g * tile_size, d, d_v);
-      using Work = ForwardWork<T, Rules, Scorer>;
-      const Work work{tile, seen, rows[g], rules, scorer, block, some.begin, ahead};
+      using Work = ForwardWork<T, Rules, Scorer, AllRules>;
+      const Work work{tile, seen, rows[g], rules, scorer, block, some.begin, ahead, all_rules};
       TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
     }
   }

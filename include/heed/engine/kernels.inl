@@ -10,6 +10,8 @@
 #include <heed/lanes/transpose.inl>
 #include <heed/lanes/register_tile.inl>
 #include <heed/lanes/dot_tile.inl>
+#include <heed/engine/tile_sizes.inl>
+#include <heed/engine/diagonals.inl>
 #include <heed/engine/query_tile.inl>
 #include <heed/engine/scorer.inl>
 #include <heed/engine/additive.inl>

@@ -3,18 +3,6 @@
 // values. Knows nothing of masks or score functions; forward.inl edits the scores in between where there are
 // any.
 
-/// log2 e: scores are exponentiated in base 2.
-template <class T>
-inline constexpr T log2_e = T(1.4426950408889634074);
-
-/// Queries in a full tile, and the distance between rows of every array of a tile.
-template <class T>
-inline constexpr int tile_lanes = tile_packs* Pack<T>::width;
-
-/// Keys in a block: its weights stay in the first-level cache's neighbourhood, and sums start afresh at each
-/// block, so that rounding grows with the number of blocks and not of keys.
-inline constexpr Index block_keys = 96;
-
 /// Tiles that share each block of keys while it is in the cache, and are worked on together.
 inline constexpr int tiles_per_group = 4;
 
@@ -174,9 +162,9 @@ HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, I
 /// The products start from minus the maximum, which saves the subtraction. Weights are judged by their sum
 /// after the fact, which saves the comparison of every score: too great a sum means that some score exceeded
 /// the maximum by too much, and then (rarely) the scores are computed once more and the maximum raised.
-template <int rows, int packs, class T>
+template <int rows, int packs, class T, class Starts>
 HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column,
-                                 Index row) {
+                                 Index row, const Starts& starts) {
   constexpr int lanes = tile_lanes<T>;
   constexpr int width = Pack<T>::width;
   Pack<T> acc[rows][packs];
@@ -184,7 +172,7 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
   for (int v = 0; v < packs; ++v) {
     const Pack<T> start = zero<T>() - load(tile.maximum + lane + v * width);
 #pragma GCC unroll 16
-    for (int c = 0; c < rows; ++c) acc[c][v] = start;
+    for (int c = 0; c < rows; ++c) acc[c][v] = starts.onto(start, c, v);
   }
   multiply_onto(acc, k, k_row, k_column, tile.query + lane, Index(lanes), tile.d);
   T* out = tile.weights + row * lanes + lane;
@@ -204,6 +192,7 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
   if (__builtin_expect(raise, 0)) {
     product<rows, packs, false>(k, k_row, k_column, tile.query + lane, Index(lanes), tile.d, out,
                                 Index(lanes));
+    add_diagonals<packs>(starts, out, Index(rows));
     raise_maximum<packs>(tile, lane, out, Index(rows), row);
     weigh_rows<packs>(tile, lane, row, row + rows);
     return;
@@ -240,15 +229,16 @@ HEED_INLINE void close_sums(const QueryTile<T>& tile, int lane) {
 
 /// The weights of a block of at most block_keys keys that every query of the packs sees, with nothing to
 /// edit.
-template <int packs, class T>
+template <int packs, class T, class Starts = NoDiagonals>
 HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
-                               RowFetcher<T>& ahead) {
+                               RowFetcher<T>& ahead, const Starts& starts = {}) {
   constexpr Index rows = tile_rows<packs>;
   constexpr Index lanes = tile_lanes<T>;
   Index row = 0;
   const auto stored = [&](Index end) {
     product_rows<packs, false>(end - row, block.k + row * block.k_row, block.k_row, block.k_column,
                                tile.query + lane, lanes, tile.d, tile.weights + row * lanes + lane, lanes);
+    add_diagonals<packs>(starts.from(row), tile.weights + row * lanes + lane, end - row);
     weigh_rows<packs>(tile, lane, row, end);
     row = end;
   };
@@ -256,16 +246,17 @@ HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBloc
   if (tile.maximum[lane] == -std::numeric_limits<T>::max()) stored(rows < block.keys ? rows : block.keys);
   for (; row + rows <= block.keys; row += rows) {
     if (ahead.rows > 0) ahead.fetch();
-    weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column, row);
+    weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column, row,
+                               starts.from(row));
   }
   if (row < block.keys) stored(block.keys);
   close_sums<packs>(tile, lane);
 }
 
 /// The same, and the block's share of the output.
-template <int packs, class T>
+template <int packs, class T, class Starts = NoDiagonals>
 HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
-                                RowFetcher<T>& ahead) {
-  weigh_block<packs>(tile, lane, block, ahead);
+                                RowFetcher<T>& ahead, const Starts& starts = {}) {
+  weigh_block<packs>(tile, lane, block, ahead, starts);
   mix_block<packs>(tile, lane, block);
 }

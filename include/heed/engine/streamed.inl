@@ -83,8 +83,8 @@ HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores
   for (Index t = 0; t < count; t += width) {
     const int lanes = static_cast<int>(count - t < width ? count - t : width);
     const Position first = j + static_cast<Position>(t);
-    T in[width], out[width];
-    for (int l = 0; l < width; ++l) in[l] = scores[t + l];
+    alignas(64) T in[width], out[width];
+    store(in, load(scores + t));
     std::int32_t seen[width];
     std::int32_t all = 1;
     if (lanes == width) {
@@ -105,7 +105,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores
     } else {
       for (int l = 0; l < width; ++l) out[l] = seen[l] != 0 ? in[l] : hidden;
     }
-    for (int l = 0; l < width; ++l) scores[t + l] = out[l];
+    store(scores + t, load(out));
   }
 }
 

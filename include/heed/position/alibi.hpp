@@ -25,6 +25,7 @@ template <class Slope>
 struct BoundAlibi {
   static constexpr int stage = heed::stage::position;
   static constexpr bool may_hide = false;
+  static constexpr bool adds_by_distance = true;
   Slope slope;
   Position offset;
 

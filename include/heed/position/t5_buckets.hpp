@@ -130,6 +130,7 @@ template <class Scalar>
 struct BoundT5Bias {
   static constexpr int stage = heed::stage::position;
   static constexpr bool may_hide = false;
+  static constexpr bool adds_by_distance = true;
   const Scalar* row;
   Position stride;  // 32 bits: wider ones take a third of the speed
   BoundBuckets bucket;

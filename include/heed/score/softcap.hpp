@@ -28,7 +28,8 @@ struct BoundSoftcap {
   template <class S>
   HEED_INLINE S operator()(S s, Position, Position) const {
     const S c = static_cast<S>(cap);
-    const S t = static_cast<S>(s / c);
+    const S t =
+        static_cast<S>(s * static_cast<S>(S(1) / c));  // the quotient is the same for all: one division
     return static_cast<S>(c * heed::tanh(t));
   }
 };
