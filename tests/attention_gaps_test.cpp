@@ -117,7 +117,7 @@ TEST(AttentionGaps, UnseenKeysAreNotRead) {
     const Matrix<float> clean = heed::attention(q, k, v, mask, heed::save(saved));
     spoil(std::numeric_limits<float>::quiet_NaN());
     const Matrix<float> out = heed::attention(q, k, v, mask, heed::save(saved));
-    EXPECT_EQ(out, clean);
+    EXPECT_TRUE(out.isApprox(clean, 1e-6f));  // beside poison a block is mixed pair by pair
     const auto g = heed::attention_backward(dout, q, k, v, out, saved, mask);
     EXPECT_TRUE(g.dq.allFinite());
     for (Index j = 0; j < m; ++j)
