@@ -5,6 +5,10 @@
 #include "batches.hpp"
 #include "gradient_oracle.hpp"
 
+#include <tuple>
+
+#include <unsupported/Eigen/CXX11/ThreadPool>
+
 #include <heed/layout/sequences.hpp>
 #include <heed/mask/causal.hpp>
 #include <heed/mask/dilated.hpp>
@@ -145,6 +149,22 @@ TEST(AttentionGaps, AddsToWhatIsThere) {
   };
   check(heed::dilated(4, 3));
   check(heed::strided(7));
+}
+
+TEST(AttentionGaps, SameBitsFromAnyNumberOfThreads) {
+  const Case c{.n = 600, .m = 600, .d = 24, .d_v = 24, .heads = 4, .key_heads = 2};
+  const Inputs<float> in(c);
+  const Matrix<float> dout = Dice(5).matrix<float>(600, 96);
+  const auto mask = heed::strided(17);
+  Eigen::ThreadPool pool(3);
+  const auto run = [&](const auto& variant) {
+    heed::Saved<float> saved;
+    const Matrix<float> out = heed::attention(in.q, in.k, in.v, variant, heed::save(saved));
+    auto g = heed::attention_backward(dout, in.q, in.k, in.v, out, saved, variant);
+    return std::tuple(out, Matrix<float>(saved.lse), g.dq, g.dk, g.dv);
+  };
+  EXPECT_TRUE(run(heed::spec(mask, heed::heads(4, 2), heed::on(heed::serial()))) ==
+              run(heed::spec(mask, heed::heads(4, 2), heed::on(pool))));
 }
 
 TEST(AttentionGaps, AllocatesNothingWithAWarmWorkspace) {

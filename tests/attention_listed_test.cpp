@@ -4,6 +4,10 @@
 #include "allocation_counter.hpp"
 #include "gradient_oracle.hpp"
 
+#include <tuple>
+
+#include <unsupported/Eigen/CXX11/ThreadPool>
+
 #include <heed/mask/causal.hpp>
 #include <heed/mask/key_lists.hpp>
 #include <heed/mask/mask_where.hpp>
@@ -128,6 +132,23 @@ TEST(AttentionListed, ValuesOfHiddenPairsAreNotRead) {
   const auto g = heed::attention_backward(dout, q, k, v, out, saved, variant);
   EXPECT_TRUE(g.dq.allFinite() && g.dk.allFinite() && g.dv.allFinite());
   for (Index j = 1; j < 50; j += 3) EXPECT_TRUE(g.dk.row(j).isZero(0) && g.dv.row(j).isZero(0));
+}
+
+TEST(AttentionListed, SameBitsFromAnyNumberOfThreads) {
+  const Case c{.n = 600, .m = 600, .d = 24, .d_v = 24, .heads = 4, .key_heads = 2};
+  const Inputs<float> in(c);
+  const Matrix<float> dout = Dice(5).matrix<float>(600, 96);
+  Dice dice(9);
+  const auto mask = draw_lists(dice, 600, 600, 90, 1);
+  Eigen::ThreadPool pool(3);
+  const auto run = [&](const auto& variant) {
+    heed::Saved<float> saved;
+    const Matrix<float> out = heed::attention(in.q, in.k, in.v, variant, heed::save(saved));
+    auto g = heed::attention_backward(dout, in.q, in.k, in.v, out, saved, variant);
+    return std::tuple(out, Matrix<float>(saved.lse), g.dq, g.dk, g.dv);
+  };
+  EXPECT_TRUE(run(heed::spec(mask, heed::heads(4, 2), heed::on(heed::serial()))) ==
+              run(heed::spec(mask, heed::heads(4, 2), heed::on(pool))));
 }
 
 TEST(AttentionListed, AllocatesNothingWithAWarmWorkspace) {
