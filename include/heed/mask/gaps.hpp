@@ -14,6 +14,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/rules.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/mask/algebra.hpp>
 #include <heed/mask/dilated.hpp>
