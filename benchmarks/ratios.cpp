@@ -111,17 +111,45 @@ void two_threads(benchmark::State& state, Sizes s) {
 #endif
 
 /// What a policy costs: time with it over time without.
-template <class Spec>
-void cost(benchmark::State& state, Sizes s, Spec variant) {
+template <class Spec, class Common>
+void cost(benchmark::State& state, Sizes s, Spec variant, Common common) {
   Operands<float> x(s);
   heed::Workspace workspace;
-  const auto base = heed::spec(heed::heads(s.heads), heed::on(heed::serial()));
+  const auto base = heed::spec(heed::heads(s.heads), heed::on(heed::serial()), common);
   const auto more = heed::spec(base, variant);
   for (auto _ : state) {
     const auto best = best_in_turns(
         20, 0.03, [&] { heed::attention_into(x.out, x.q, x.k, x.v, workspace, base); },
         [&] { heed::attention_into(x.out, x.q, x.k, x.v, workspace, more); });
     if (!right(x, s, more)) return state.SkipWithError("wrong result");
+    state.counters["with_over_without"] = best[1] / best[0];
+  }
+}
+template <class Spec>
+void cost(benchmark::State& state, Sizes s, Spec variant) {
+  cost(state, s, std::move(variant), heed::spec());
+}
+
+/// What turning queries and keys in place costs before it, heads side by side.
+template <class Spec>
+void rotary_cost(benchmark::State& state, Sizes s, Spec variant) {
+  Operands<float> x(s);
+  heed::Workspace workspace;
+  const auto all = heed::spec(heed::heads(s.heads), heed::on(heed::serial()), variant);
+  const heed::Rotary turn{.heads = s.heads};
+  const auto q = x.q, k = x.k;
+  heed::rotary(x.q, turn), heed::rotary(x.k, turn);
+  heed::attention_into(x.out, x.q, x.k, x.v, workspace, all);
+  if (!right(x, s, all)) return state.SkipWithError("wrong result");
+  heed::rotary_gradient(x.q, turn), heed::rotary_gradient(x.k, turn);
+  if (!x.q.isApprox(q, 1e-5f) || !x.k.isApprox(k, 1e-5f)) return state.SkipWithError("wrong turn back");
+  for (auto _ : state) {
+    const auto best = best_in_turns(
+        20, 0.03, [&] { heed::attention_into(x.out, x.q, x.k, x.v, workspace, all); },
+        [&] {
+          heed::rotary(x.q, turn), heed::rotary(x.k, turn);
+          heed::attention_into(x.out, x.q, x.k, x.v, workspace, all);
+        });
     state.counters["with_over_without"] = best[1] / best[0];
   }
 }
@@ -149,6 +177,16 @@ const int registered = [] {
   add("attention/ratio/threads/8x1024x64", two_threads, usual);
 #endif
   add("attention/ratio/cost/alibi", [=](benchmark::State& state) { cost(state, usual, heed::alibi()); });
+  add("attention/ratio/cost/alibi/causal", [=](benchmark::State& state) {
+    cost(state, usual, heed::alibi(), heed::spec(heed::causal()));
+  });
+  add("attention/ratio/cost/t5", [=](benchmark::State& state) {
+    cost(state, usual, heed::t5_bias(Eigen::MatrixXf::Random(usual.heads, 32).eval()));
+  });
+  add("attention/ratio/cost/rotary",
+      [=](benchmark::State& state) { rotary_cost(state, usual, heed::spec()); });
+  add("attention/ratio/cost/rotary/causal",
+      [=](benchmark::State& state) { rotary_cost(state, usual, heed::spec(heed::causal())); });
   add("attention/ratio/cost/softcap",
       [=](benchmark::State& state) { cost(state, usual, heed::softcap(30.0)); });
   add("attention/ratio/cost/score_with", [=](benchmark::State& state) {

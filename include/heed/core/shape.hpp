@@ -98,8 +98,6 @@ inline void one_sequence(Shape& shape) {
   check_length(shape.queries, shape.keys);
 }
 
-/// a / b, for a b that mostly is 1: 64-bit divisions would take half the time of a tiny problem.
-HEED_INLINE constexpr Index quotient(Index a, Index b) { return b == 1 ? a : a / b; }
 HEED_INLINE constexpr bool divides(Index b, Index a) { return b == 1 || a % b == 0; }
 
 /// Fills in d, d_v and the row counts of a shape that knows its heads.

@@ -10,6 +10,7 @@ struct NoDiagonals {
     return start;
   }
   HEED_INLINE NoDiagonals from(Index) const { return {}; }
+  HEED_INLINE bool rise(Index, int) const { return false; }
 };
 
 /// Where it adds what stands at values[keys - 1 - t + l] for key t and lane l of the block.
@@ -21,6 +22,11 @@ struct BlockDiagonals {
     return start + load(values - t + v * Pack<T>::width);
   }
   HEED_INLINE BlockDiagonals from(Index t) const { return {values - t}; }
+
+  /// Do they rise so much towards the last of so many keys that scores will exceed what came before?
+  HEED_INLINE bool rise(Index keys, int lanes) const {
+    return values[lanes / 2 - (keys - 1)] - values[lanes / 2] > T(4);
+  }
 };
 
 /// scores[t][lanes] += what the diagonals say, keys [0, keys).

@@ -127,7 +127,7 @@ struct ForwardWork {
         mix_visible(tile, lane, packs * Pack<T>::width, block, seen);
       } else {
         weigh<packs>(lane, count, j);
-        mix_block<packs>(tile, lane, block);
+        mix_block<packs>(tile, lane, block, ahead);
       }
       j += count;
     }
@@ -136,7 +136,7 @@ struct ForwardWork {
  private:
   template <int packs>
   void weigh(int lane, Index count, Index j) const {
-    weigh_rows<packs>(tile, lane, 0, count);
+    weigh_rows<packs>(tile, lane, 0, count, {});
     close_sums<packs>(tile, lane);
     if constexpr (Rules::drops)
       for (int at = lane; at < lane + packs * Pack<T>::width; at += Pack<T>::width)
@@ -144,6 +144,22 @@ struct ForwardWork {
                      static_cast<Position>(j));
   }
 };
+
+/// Do several tiles see much the same of these keys? Otherwise each had better go through its own.
+template <class Rules>
+HEED_NOINLINE bool tiles_share(const Rules& rules, const TileRows* rows, int count, KeyRange keys) {
+  if constexpr (!Rules::has_mask) return true;
+  Index seen = 0;
+  for (int g = 0; g < count; ++g)
+    for (Index from = keys.begin; from < keys.end;) {
+      const KeyRange some = rules.key_ranges(rows[g].begin, rows[g].end, from);
+      if (some.empty() || some.begin >= keys.end) break;
+      from = some.end < keys.end ? some.end : keys.end;
+      seen += from - some.begin;
+      if (2 * seen > count * keys.size()) return true;
+    }
+  return false;
+}
 
 /// Tiles [first_tile, first_tile + tiles) of one head.
 template <class T, class Spec>
@@ -194,21 +210,22 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
     if (some.empty()) break;
     Index keys = some.size();
     if (copies.active() && copies.in_one_piece(some.begin) < keys) keys = copies.in_one_piece(some.begin);
-    if (!alone) keys = shared_block<Rules>(keys);
+    const bool together = !alone && tiles_share(rules, rows, count, {some.begin, some.begin + keys});
+    if (together) keys = shared_block<Rules>(keys);
     from = some.begin + keys;
     KeyBlock<T> block = {
         k.data + some.begin * k.row, k.row, k.column, v.data + some.begin * v.row, v.row, v.column, keys};
     RowFetcher<T> ahead;
-    if (k.column == 1 && v.column == 1 && from < some.end && !(copies.active() && copies.holds(from))) {
-      const Index left = some.end - from < block_keys ? some.end - from : block_keys;
-      const Index steps = count * (keys / tile_rows<tile_packs>)+1;
-      ahead = {block.k + keys * k.row, k.row, d, block.v + keys * v.row, v.row, d_v, left, left / steps + 1};
-    } else if (out.column == 1 && q.column == 1 && !alone && from >= some.end &&
-               rules.key_ranges(rows[0].begin, rows[count - 1].end, from).empty()) {
+    const KeyRange next =
+        from < some.end ? KeyRange{from, some.end} : rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
+    const Index steps = (together ? count : 1) * (keys +d_v)/ tile_rows<tile_packs>+1;
+    if (k.column == 1 && v.column == 1 && !next.empty() && !(copies.active() && copies.holds(next.begin))) {
+      const Index left = next.size() < block_keys ? next.size() : block_keys;
+      ahead = {k.data + next.begin * k.row, k.row, d, v.data + next.begin * v.row, v.row, d_v, left, left / steps + 1};
+    } else if (out.column == 1 && q.column == 1 && !alone && next.empty()) {
       // No more keys: what is needed next are the rows to be written, and the queries before these, whose
       // turn it probably is.
       const Index end = rows[count - 1].end, left = end - rows[0].begin;
-      const Index steps = count * (keys / tile_rows<tile_packs>)+1;
       const Index before = rows[0].begin >= left ? rows[0].begin - left : rows[0].begin;
       ahead = {q.data + before * q.row, q.row, d, out.data + rows[0].begin * out.row, out.row, d_v, left,
                left / steps + 1};

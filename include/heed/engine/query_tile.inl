@@ -91,11 +91,10 @@ struct KeyBlock {
 
 /// Raises the maximum of every lane in which some of `rows` scores exceeds it by more than 3 (8 is what calls
 /// for raising; a lower bar here keeps scores just under 8 from calling again and again), and rescales all
-/// that was weighed with the old one: output, sums, the `earlier` weights of this block. Rare, hence out of
-/// line.
+/// that was weighed with the old one: output, sums, the `weighed` rows of this block. Rare, hence out of line.
 template <int packs, class T>
 HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* scores, Index rows,
-                                 Index earlier) {
+                                 KeyRange weighed) {
   constexpr int lanes = tile_lanes<T>;
   constexpr int width = Pack<T>::width;
   for (int v = 0; v < packs; ++v) {
@@ -106,19 +105,19 @@ HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* sc
     alignas(64) T before[width], after[width];
     store(before, old);
     store(after, top);
-    bool weighed = false;
+    bool any = false;
     for (int l = 0; l < width; ++l) {
       if (!(after[l] > before[l] + T(3))) after[l] = before[l];
-      weighed |= before[l] != -std::numeric_limits<T>::max();
+      any |= before[l] != -std::numeric_limits<T>::max();
     }
     store(tile.maximum + at, load(after));
-    if (!weighed) continue;  // nothing to rescale yet
+    if (!any) continue;  // nothing to rescale yet
     // The lowest number minus a great one is -inf, and its power 0. Lanes that stay are multiplied by 2^0,
     // exactly 1.
     const Pack<T> factor = exp2(old - load(after));
     store(tile.sum + at, load(tile.sum + at) * factor);
     store(tile.block_sum + at, load(tile.block_sum + at) * factor);
-    for (Index c = 0; c < earlier; ++c) {
+    for (Index c = weighed.begin; c < weighed.end; ++c) {
       T* w = tile.weights + c * lanes + at;
       store(w, load(w) * factor);
     }
@@ -129,9 +128,9 @@ HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* sc
   }
 }
 
-/// Turns stored scores into weights: rows [begin, end) of the block.
+/// Turns stored scores into weights: rows [begin, end) of the block, of which some rows are weights already.
 template <int packs, class T>
-HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, Index end) {
+HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, Index end, KeyRange weighed) {
   constexpr int lanes = tile_lanes<T>;
   constexpr int width = Pack<T>::width;
   T* scores = tile.weights + begin * lanes + lane;
@@ -141,7 +140,7 @@ HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, I
     for (Index c = 1; c < end - begin; ++c) top = max_or_second(top, load(scores + c * lanes + v * width));
     raise |= any_greater(top, load(tile.maximum + lane + v * width) + broadcast(slack<T>));
   }
-  if (raise) raise_maximum<packs>(tile, lane, scores, end - begin, begin);
+  if (raise) raise_maximum<packs>(tile, lane, scores, end - begin, weighed);
   for (int v = 0; v < packs; ++v) {
     const int at = lane + v * width;
     const Pack<T> base = load(tile.maximum + at);
@@ -164,7 +163,7 @@ HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, I
 /// the maximum by too much, and then (rarely) the scores are computed once more and the maximum raised.
 template <int rows, int packs, class T, class Starts>
 HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column,
-                                 Index row, const Starts& starts) {
+                                 Index row, KeyRange weighed, const Starts& starts) {
   constexpr int lanes = tile_lanes<T>;
   constexpr int width = Pack<T>::width;
   Pack<T> acc[rows][packs];
@@ -193,8 +192,8 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
     product<rows, packs, false>(k, k_row, k_column, tile.query + lane, Index(lanes), tile.d, out,
                                 Index(lanes));
     add_diagonals<packs>(starts, out, Index(rows));
-    raise_maximum<packs>(tile, lane, out, Index(rows), row);
-    weigh_rows<packs>(tile, lane, row, row + rows);
+    raise_maximum<packs>(tile, lane, out, Index(rows), weighed);
+    weigh_rows<packs>(tile, lane, row, row + rows, weighed);
     return;
   }
 #pragma GCC unroll 4
@@ -213,9 +212,19 @@ HEED_INLINE void score_block(const QueryTile<T>& tile, int lane, const KeyBlock<
 
 /// Closes a block: adds its sum, and its share Vᵀ P of the output.
 template <int packs, class T>
+HEED_NOINLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block, RowFetcher<T>& ahead) {
+  by_register_tiles<packs>(tile.d_v, [&](auto rows, Index c) {
+    if (ahead.rows > 0) ahead.fetch();
+    product<rows, packs, true>(block.v + c * block.v_column, block.v_column, block.v_row, tile.weights + lane,
+                               Index(tile_lanes<T>), block.keys, tile.output + c * tile_lanes<T> + lane,
+                               Index(tile_lanes<T>));
+  });
+}
+
+template <int packs, class T>
 HEED_INLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block) {
-  product_rows<packs, true>(tile.d_v, block.v, block.v_column, block.v_row, tile.weights + lane,
-                            Index(tile_lanes<T>), block.keys, tile.output + lane, Index(tile_lanes<T>));
+  RowFetcher<T> nothing;
+  mix_block<packs>(tile, lane, block, nothing);
 }
 
 template <int packs, class T>
@@ -234,22 +243,31 @@ HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBloc
                                RowFetcher<T>& ahead, const Starts& starts = {}) {
   constexpr Index rows = tile_rows<packs>;
   constexpr Index lanes = tile_lanes<T>;
-  Index row = 0;
-  const auto stored = [&](Index end) {
+  const auto fused = [&](Index row, KeyRange weighed) {
+    if (ahead.rows > 0) ahead.fetch();
+    weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column, row,
+                               weighed, starts.from(row));
+  };
+  const auto stored = [&](Index row, Index end, KeyRange weighed) {
     product_rows<packs, false>(end - row, block.k + row * block.k_row, block.k_row, block.k_column,
                                tile.query + lane, lanes, tile.d, tile.weights + row * lanes + lane, lanes);
     add_diagonals<packs>(starts.from(row), tile.weights + row * lanes + lane, end - row);
-    weigh_rows<packs>(tile, lane, row, end);
-    row = end;
+    weigh_rows<packs>(tile, lane, row, end, weighed);
   };
-  // The first scores of a tile always raise the maximum: no use weighing them before.
-  if (tile.maximum[lane] == -std::numeric_limits<T>::max()) stored(rows < block.keys ? rows : block.keys);
-  for (; row + rows <= block.keys; row += rows) {
-    if (ahead.rows > 0) ahead.fetch();
-    weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column, row,
-                               starts.from(row));
+  const Index some = rows < block.keys ? rows : block.keys;
+  if (starts.rise(block.keys, packs * Pack<T>::width)) {
+    // The greatest scores first: they raise the maximum once, for all others.
+    Index row = block.keys - some;
+    stored(row, block.keys, {});
+    for (; row >= rows; row -= rows) fused(row - rows, {row, block.keys});
+    if (row > 0) stored(0, row, {row, block.keys});
+  } else {
+    Index row = 0;
+    // The first scores of a tile always raise the maximum: no use weighing them before.
+    if (tile.maximum[lane] == -std::numeric_limits<T>::max()) stored(0, row = some, {});
+    for (; row + rows <= block.keys; row += rows) fused(row, {0, row});
+    if (row < block.keys) stored(row, block.keys, {0, row});
   }
-  if (row < block.keys) stored(block.keys);
   close_sums<packs>(tile, lane);
 }
 
@@ -258,5 +276,5 @@ template <int packs, class T, class Starts = NoDiagonals>
 HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
                                 RowFetcher<T>& ahead, const Starts& starts = {}) {
   weigh_block<packs>(tile, lane, block, ahead, starts);
-  mix_block<packs>(tile, lane, block);
+  mix_block<packs>(tile, lane, block, ahead);
 }

@@ -187,7 +187,7 @@ struct TangentWork {
       const bool guarded =
           hides && !(values_finite(block.in, primal.d_v) && values_finite(block.tangent, primal.d_v));
       if (guarded) std::memcpy(seen, primal.weights, static_cast<std::size_t>(count * lanes) * sizeof(T));
-      weigh_rows<packs>(tile.all, lane, 0, count);
+      weigh_rows<packs>(tile.all, lane, 0, count, {});
       close_sums<packs>(primal, lane);
       weigh_tangents<packs>(primal.weights + lane, tangents + lane, count,
                             Rules::has_terms ? T(1) : T(1) / log2_e<T>, tile.sum_tangent + lane);

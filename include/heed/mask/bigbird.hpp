@@ -19,7 +19,7 @@ namespace heed::inline HEED_ABI {
 
 /// The policy made by bigbird().
 class BigBird : public mask_tag {
-  using Blocks = OrMask<OrMask<Chunked, GlobalTokens>, RandomBlocks>;
+  using Blocks = OrMask<OrMask<Chunked, FirstTokens>, RandomBlocks>;
 
  public:
   BigBird(Index block, Index window_blocks, Index global_blocks, Index random_count, std::uint64_t seed)

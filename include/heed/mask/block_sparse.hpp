@@ -27,17 +27,17 @@ struct BoundBlockSparse {
   Index size, blocks, keys;
 
   HEED_INLINE bool visible(Position i, Position j) const {
-    return columns.holds(first_row + i / size, j / size);
+    return columns.holds(first_row + quotient(i, size), quotient(j, size));
   }
   HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
-    return of_keys(columns.some(row(i0), row(i1 - 1) + 1, from / size, blocks), from);
+    return of_keys(columns.some(row(i0), row(i1 - 1) + 1, quotient(from, size), blocks), from);
   }
   HEED_INLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
-    return of_keys(columns.every(row(i0), row(i1 - 1) + 1, from / size, blocks), from);
+    return of_keys(columns.every(row(i0), row(i1 - 1) + 1, quotient(from, size), blocks), from);
   }
 
  private:
-  HEED_INLINE Index row(Index i) const { return first_row + i / size; }
+  HEED_INLINE Index row(Index i) const { return first_row + quotient(i, size); }
   HEED_INLINE KeyRange of_keys(KeyRange r, Index from) const {
     return clip(r.begin * size, r.end * size, from, keys);
   }

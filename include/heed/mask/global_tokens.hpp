@@ -63,9 +63,44 @@ struct BoundGlobalTokens {
   }
 };
 
+/// Where they are the first positions, comparisons tell all, and a loop over queries vectorises.
+struct BoundFirstTokens {
+  Position count;                ///< keys
+  Position first_row, last_row;  ///< queries [first_row, last_row) stand at these positions
+  Index keys;
+
+  HEED_INLINE bool visible(Position i, Position j) const {
+    return bool(int(j < count) | (int(i >= first_row) & int(i < last_row)));
+  }
+  HEED_INLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
+    return clip(0, i1 > first_row && i0 < last_row ? keys : count, from, keys);
+  }
+  HEED_INLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
+    return clip(0, i0 >= first_row && i1 <= last_row ? keys : count, from, keys);
+  }
+};
+
 }  // namespace detail
 
-/// The policy made by global_tokens().
+/// The policy made by global_tokens(count).
+struct FirstTokens : mask_tag {
+  Index count;
+  Alignment alignment;
+
+  FirstTokens(Index c, Alignment a) : count(c), alignment(a) {}
+
+  void check(const Shape&) const {
+    if (count < 0) detail::fail("global_tokens: the count is ", count, ", it must not be negative");
+  }
+  detail::BoundFirstTokens bind(const Place& place) const {
+    const Index offset = detail::clamp_position(alignment.resolve(place.queries, place.keys));
+    const Index all = detail::clamp_position(count);
+    return {detail::clamp_position(all), detail::clamp_position(-offset),
+            detail::clamp_position(all - offset), place.keys};
+  }
+};
+
+/// The policy made by global_tokens(positions).
 class GlobalTokens : public mask_tag {
  public:
   explicit GlobalTokens(std::vector<Index> positions, Alignment a = {}) : alignment_(a) {
@@ -79,12 +114,8 @@ class GlobalTokens : public mask_tag {
     }
     runs_ = std::make_shared<const std::vector<KeyRange>>(std::move(runs));
   }
-  explicit GlobalTokens(Index count, Alignment a = {}) : count_(count), alignment_(a) {
-    runs_ = std::make_shared<const std::vector<KeyRange>>(count > 0 ? 1 : 0, KeyRange{0, count});
-  }
 
   void check(const Shape&) const {
-    if (count_ < 0) detail::fail("global_tokens: the count is ", count_, ", it must not be negative");
     if (!runs_->empty() && runs_->front().begin < 0)
       detail::fail("global_tokens: position ", runs_->front().begin, " is negative");
   }
@@ -94,7 +125,6 @@ class GlobalTokens : public mask_tag {
   }
 
  private:
-  Index count_ = 0;
   Alignment alignment_;
   std::shared_ptr<const std::vector<KeyRange>> runs_;
 };
@@ -121,11 +151,11 @@ inline GlobalTokens global_tokens(std::initializer_list<Index> positions) {
   return GlobalTokens(std::vector<Index>(positions));
 }
 /// The first `count` positions. A negative count is an std::invalid_argument.
-inline GlobalTokens global_tokens(Index count) { return GlobalTokens(count); }
+inline FirstTokens global_tokens(Index count) { return FirstTokens(count, {}); }
 /// The same with off = 0.
-inline GlobalTokens global_tokens(Index count, top_left_t) { return GlobalTokens(count, {false, 0}); }
+inline FirstTokens global_tokens(Index count, top_left_t) { return FirstTokens(count, {false, 0}); }
 /// The same with a given off.
-inline GlobalTokens global_tokens(Index count, Index offset) { return GlobalTokens(count, {false, offset}); }
+inline FirstTokens global_tokens(Index count, Index offset) { return FirstTokens(count, {false, offset}); }
 
 }  // namespace heed::inline HEED_ABI
 

@@ -31,13 +31,13 @@ struct BoundRandomBlocks {
   std::uint64_t seed;  ///< of this head
 
   HEED_INLINE bool visible(Position i, Position j) const {
-    return sees(floor_quotient(i + offset, size), j / size);
+    return sees(floor_quotient(i + offset, size), quotient(j, size));
   }
   HEED_NOINLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
     const Index r0 = floor_quotient(i0 + offset, size), r1 = floor_quotient(i1 - 1 + offset, size) + 1;
     Index begin = blocks;
     for (Index r = r0; r < r1; ++r) {
-      const Index next = next_block(r, from / size);
+      const Index next = next_block(r, quotient(from, size));
       begin = next < begin ? next : begin;
     }
     Index end = begin;
@@ -50,7 +50,7 @@ struct BoundRandomBlocks {
   }
   HEED_NOINLINE KeyRange full_ranges(Index i0, Index i1, Index from) const {
     const Index r0 = floor_quotient(i0 + offset, size), r1 = floor_quotient(i1 - 1 + offset, size) + 1;
-    Index begin = from / size;
+    Index begin = quotient(from, size);
     for (Index agreed = 0; agreed < r1 - r0 && begin < blocks;) {
       const Index next = next_block(r0 + agreed, begin);
       agreed = next == begin ? agreed + 1 : 0;
@@ -66,7 +66,7 @@ struct BoundRandomBlocks {
   }
 
  private:
-  HEED_INLINE Index part_begin(Index part) const { return (part * blocks + draws - 1) / draws; }
+  HEED_INLINE Index part_begin(Index part) const { return quotient(part * blocks + draws - 1, draws); }
   /// What a block of queries drew of a part that is not empty.
   HEED_INLINE Index draw(Index row, Index part) const {
     const Index begin = part_begin(part);
@@ -76,12 +76,12 @@ struct BoundRandomBlocks {
     return begin + static_cast<Index>((x >> 32) * room >> 32);
   }
   HEED_INLINE bool sees(Index row, Index block) const {
-    return draws > 0 && draw(row, block * draws / blocks) == block;
+    return draws > 0 && draw(row, quotient(block * draws, blocks)) == block;
   }
   /// The first block at or after `block` that the row sees, or `blocks`.
   HEED_INLINE Index next_block(Index row, Index block) const {
     while (draws > 0 && block < blocks) {
-      const Index part = block * draws / blocks, drawn = draw(row, part);
+      const Index part = quotient(block * draws, blocks), drawn = draw(row, part);
       if (drawn >= block) return drawn;
       block = part_begin(part + 1);
     }

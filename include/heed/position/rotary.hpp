@@ -6,6 +6,8 @@
 #define HEED_POSITION_ROTARY_HPP
 
 #include <cmath>
+#include <complex>
+#include <cstdint>
 #include <type_traits>
 #include <vector>
 
@@ -53,53 +55,150 @@ inline Index rotary_width(const Rotary& options, Index columns) {
   return options.width;
 }
 
-/// Cosines and sines of some rows, each an array of pairs × rows or rows × pairs, then the turns. `sign` is
-/// -1 to turn back.
+/// Cosines and sines of the angles position · frequency. Position 16 m + r is the turn by 16 m after the turn
+/// by r: so few are computed from scratch, and what a position gets depends on nothing but the position.
+class Angles {
+ public:
+  static constexpr Index together = 16;
+
+  Angles(Index width, double base)
+      : frequencies_(angular_frequencies(width, base)),
+        steps_(frequencies_.size() * static_cast<std::size_t>(together)),
+        start_(frequencies_.size()) {}
+
+  Index pairs() const { return static_cast<Index>(frequencies_.size()); }
+
+  /// To be called before positions [start, start + 16) are asked for, `start` a multiple of 16.
+  void start_at(Index start) {
+    for (std::size_t p = 0; p < start_.size(); ++p) start_[p] = turn(static_cast<double>(start), p);
+  }
+
+  /// Calls f(p, cosine, sine) for every pair at position start + r.
+  template <class F>
+  void each(Index r, const F& f) {
+    const auto pairs = static_cast<std::size_t>(this->pairs());
+    Turn* const step = steps_.data() + static_cast<std::size_t>(r) * pairs;
+    if (((known_ >> r) & 1u) == 0)
+      for (std::size_t p = 0; p < pairs; ++p) step[p] = turn(static_cast<double>(r), p);
+    known_ |= 1u << r;
+    for (std::size_t p = 0; p < pairs; ++p) {
+      const Turn a = start_[p], b = step[p];
+      f(static_cast<Index>(p), a.cosine * b.cosine - a.sine * b.sine,
+        a.sine * b.cosine + a.cosine * b.sine);
+    }
+  }
+
+ private:
+  struct Turn {
+    double cosine = 1, sine = 0;
+  };
+  Turn turn(double position, std::size_t p) const {
+    return {std::cos(position * frequencies_[p]), std::sin(position * frequencies_[p])};
+  }
+
+  std::vector<double> frequencies_;
+  std::vector<Turn> steps_, start_;
+  std::uint32_t known_ = 0;  // bit r: steps_ holds those by r
+};
+
+/// (a, b) <- (a c - b s, a s + b c), each an array of n numbers.
+template <class T>
+void turn_arrays(T* a, T* b, const T* c, const T* s, Index n) {
+  using Eight = Eigen::Array<T, 8, 1>;
+  Index i = 0;
+  for (; i + 8 <= n; i += 8) {
+    Eigen::Map<Eight> x(a + i), y(b + i);
+    const Eigen::Map<const Eight> cosine(c + i), sine(s + i);
+    const Eight before = x;
+    x = before * cosine - y * sine;
+    y = before * sine + y * cosine;
+  }
+  for (; i < n; ++i) {
+    const T before = a[i];
+    a[i] = before * c[i] - b[i] * s[i];
+    b[i] = before * s[i] + b[i] * c[i];
+  }
+}
+
+/// The same where a and b take turns in memory, as c and s do: complex numbers.
+template <class T>
+void turn_complex(T* x, const T* turns, Index n) {
+  using Four = Eigen::Array<std::complex<T>, 4, 1>;
+  Index i = 0;
+  for (; i + 4 <= n; i += 4) {
+    // An array of complex numbers is one of real and imaginary parts in turn.
+    Eigen::Map<Four> y(reinterpret_cast<std::complex<T>*>(x) + i);
+    y *= Eigen::Map<const Four>(reinterpret_cast<const std::complex<T>*>(turns) + i);
+  }
+  for (; i < n; ++i) turn_arrays(x + 2 * i, x + 2 * i + 1, turns + 2 * i, turns + 2 * i + 1, 1);
+}
+
+/// Turns every head of some rows. `sign` is -1 to turn back.
 template <class M>
 void rotate_rows(M& x, const Rotary& options, Index width, double sign,
                  const std::vector<PositionRun>& runs) {
   using Scalar = typename M::Scalar;
   using Wide = Accumulator<Scalar>;
-  // Few enough for the angles to stay in cache while every head of the rows goes by.
-  constexpr Index most_rows = 16;
+  constexpr Index together = Angles::together;
+  constexpr bool in_memory =
+      std::is_same_v<Scalar, Wide> && std::is_floating_point_v<Scalar> && requires { x.data(); };
+  const bool interleaved = options.pairs == RotaryPairs::interleaved;
   const Index pairs = width / 2, d = x.cols() / options.heads;
-  const Index step = options.pairs == RotaryPairs::interleaved ? 2 : 1;
-  const Index apart = options.pairs == RotaryPairs::interleaved ? 1 : pairs;
-  const std::vector<double> frequencies = angular_frequencies(width, options.base);
-  const auto room = static_cast<std::size_t>(pairs * most_rows);
-  std::vector<Wide> cosines(room, Wide(0)), sines(room, Wide(0));
-  const auto at = [pairs](Index row, Index p) {
-    return static_cast<std::size_t>(M::IsRowMajor ? row * pairs + p : p * most_rows + row);
+  if (pairs == 0) return;
+  const Index step = interleaved ? 2 : 1, apart = interleaved ? 1 : pairs;
+  Angles angles(width, options.base);
+  // Cosines and sines as the numbers lie that they turn: rows × pairs, a pair's two side by side where the
+  // columns are, or pairs × rows.
+  const bool side_by_side = M::IsRowMajor && interleaved;
+  const Index next = side_by_side ? 2 : 1, to_sines = side_by_side ? 1 : pairs * together;
+  std::vector<Wide> turns(static_cast<std::size_t>(2 * pairs * together), Wide(0));
+  const auto at = [&](Index row, Index p) {
+    return turns.data() + (M::IsRowMajor ? row * pairs + p : p * together + row) * next;
   };
   for (const PositionRun& run : runs) {
-    for (Index begin = run.begin; begin < run.end; begin += most_rows) {
-      const Index count = run.end - begin < most_rows ? run.end - begin : most_rows;
-      for (Index r = 0; r < count; ++r) {
-        const auto position = static_cast<double>(run.first + (begin - run.begin) + r);
-        for (Index p = 0; p < pairs; ++p) {
-          const double angle = position * frequencies[static_cast<std::size_t>(p)];
-          cosines[at(r, p)] = static_cast<Wide>(std::cos(angle));
-          sines[at(r, p)] = static_cast<Wide>(sign * std::sin(angle));
+    for (Index begin = run.begin; begin < run.end;) {
+      const Index position = run.first + (begin - run.begin);
+      const Index start = floor_quotient(position, together) * together;
+      const Index left = start + together - position;
+      const Index count = run.end - begin < left ? run.end - begin : left;
+      angles.start_at(start);
+      for (Index r = 0; r < count; ++r)
+        angles.each(position - start + r, [&](Index p, double cosine, double sine) {
+          Wide* const turn = at(r, p);
+          turn[0] = static_cast<Wide>(cosine);
+          turn[to_sines] = static_cast<Wide>(sign * sine);
+        });
+      // Along memory: row by row where rows lie in one piece, column by column elsewhere.
+      const Index rows_apart = M::IsRowMajor ? 1 : count;
+      for (Index r = 0; r < count; r += rows_apart)
+        for (Index head = 0; head < options.heads; ++head) {
+          const auto number = [&](Index row, Index column) -> Scalar& {
+            return x.coeffRef(begin + row, head * d + column);
+          };
+          if constexpr (in_memory) {
+            if (x.innerStride() == 1) {
+              if (side_by_side)
+                turn_complex(&number(r, 0), at(r, 0), pairs);
+              else if (M::IsRowMajor)
+                turn_arrays(&number(r, 0), &number(r, pairs), at(r, 0), at(r, 0) + to_sines, pairs);
+              else
+                for (Index p = 0; p < pairs; ++p)
+                  turn_arrays(&number(r, p * step), &number(r, p * step + apart), at(r, p),
+                              at(r, p) + to_sines, count);
+              continue;
+            }
+          }
+          for (Index row = r; row < r + rows_apart; ++row)
+            for (Index p = 0; p < pairs; ++p) {
+              Scalar& first = number(row, p * step);
+              Scalar& second = number(row, p * step + apart);
+              const Wide a = static_cast<Wide>(first), b = static_cast<Wide>(second);
+              const Wide c = *at(row, p), s = at(row, p)[to_sines];
+              first = static_cast<Scalar>(Wide(a * c - b * s));
+              second = static_cast<Scalar>(Wide(a * s + b * c));
+            }
         }
-      }
-      for (Index head = 0; head < options.heads; ++head) {
-        const auto turn = [&](Index r, Index p) {
-          Scalar& first = x.coeffRef(begin + r, head * d + p * step);
-          Scalar& second = x.coeffRef(begin + r, head * d + p * step + apart);
-          const Wide a = static_cast<Wide>(first), b = static_cast<Wide>(second);
-          const Wide& c = cosines[at(r, p)];
-          const Wide& s = sines[at(r, p)];
-          first = static_cast<Scalar>(Wide(a * c - b * s));
-          second = static_cast<Scalar>(Wide(a * s + b * c));
-        };
-        if constexpr (M::IsRowMajor) {
-          for (Index r = 0; r < count; ++r)
-            for (Index p = 0; p < pairs; ++p) turn(r, p);
-        } else {
-          for (Index p = 0; p < pairs; ++p)
-            for (Index r = 0; r < count; ++r) turn(r, p);
-        }
-      }
+      begin += count;
     }
   }
 }
@@ -147,8 +246,9 @@ auto rotary_runs(const Rotary&, const R& offsets, const S& firsts) {
 /// @throws std::invalid_argument naming what does not fit, before anything is written
 ///
 /// Angles, cosines and sines are taken in double and rounded once to what the turn is computed in (float for
-/// half): the angle is within 2^-51 · abs(position) of exact. Cost: a sine and a cosine a row and pair,
-/// shared by all heads, and 4 multiplications a pair. Allocates 17 w numbers.
+/// half): the angle is within 2^-51 · abs(position) of exact, cosine and sine within 2^-52 of the angle's. What
+/// a row gets depends on its position alone, not on the rows beside it. Cost: a sine and a cosine a pair for
+/// every 16 rows, shared by all heads, and 4 multiplications a pair and row. Allocates 34 w numbers.
 template <class X>
 void rotary(X&& x, const Rotary& options = {}) {
   detail::rotate(x, options, 1, detail::rotary_runs(options));
