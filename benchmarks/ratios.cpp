@@ -177,9 +177,8 @@ const int registered = [] {
   add("attention/ratio/threads/8x1024x64", two_threads, usual);
 #endif
   add("attention/ratio/cost/alibi", [=](benchmark::State& state) { cost(state, usual, heed::alibi()); });
-  add("attention/ratio/cost/alibi/causal", [=](benchmark::State& state) {
-    cost(state, usual, heed::alibi(), heed::spec(heed::causal()));
-  });
+  add("attention/ratio/cost/alibi/causal",
+      [=](benchmark::State& state) { cost(state, usual, heed::alibi(), heed::spec(heed::causal())); });
   add("attention/ratio/cost/t5", [=](benchmark::State& state) {
     cost(state, usual, heed::t5_bias(Eigen::MatrixXf::Random(usual.heads, 32).eval()));
   });

@@ -3,6 +3,7 @@
 #include "oracle.hpp"
 
 #include <heed/mask/causal.hpp>
+#include <heed/mask/window.hpp>
 #include <heed/position/alibi.hpp>
 #include <heed/score/bias.hpp>
 
@@ -56,11 +57,28 @@ void alibi() {
   }
 }
 
+/// Scores that rise by hundreds within a block, or fall, and beside what makes a few keys greater still.
+template <class T>
+void steep_alibi() {
+  Oracle<T> oracle("steep alibi");
+  Dice dice(44);
+  for (Index t = 0; t < sweep(160); ++t) {
+    const Case c = draw_case<T>(44, t);
+    std::vector<double> slopes;
+    for (Index h = 0; h < c.heads; ++h)
+      slopes.push_back(std::ldexp(t % 4 == 0 ? -1.0 : 1.0, static_cast<int>(dice.below(9)) - 6));
+    oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::alibi(slopes),
+                               heed::window(heed::unbounded, dice.below(3) == 0 ? 0 : 40)));
+  }
+}
+
 TEST(AttentionOracleBias, FloatBias) { bias<float>(); }
 TEST(AttentionOracleBias, DoubleBias) { bias<double>(); }
 TEST(AttentionOracleBias, FloatCausalBias) { causal_bias<float>(); }
 TEST(AttentionOracleBias, DoubleCausalBias) { causal_bias<double>(); }
 TEST(AttentionOracleBias, FloatAlibi) { alibi<float>(); }
 TEST(AttentionOracleBias, DoubleAlibi) { alibi<double>(); }
+TEST(AttentionOracleBias, FloatSteepAlibi) { steep_alibi<float>(); }
+TEST(AttentionOracleBias, DoubleSteepAlibi) { steep_alibi<double>(); }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <heed/mask/window.hpp>
 #include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>
+#include <heed/select/sink.hpp>
 
 namespace {
 
@@ -20,6 +21,23 @@ void softcap() {
   for (Index t = 0; t < sweep(160); ++t) {
     const Case c = draw_case<T>(51, t);
     oracle.check(c, heed::spec(heed::heads(c.heads, c.key_heads), heed::softcap(caps[t % 3])));
+  }
+}
+
+/// Where blocks take it in registers (full stretches), in memory (borders), and not at all (beside another
+/// term).
+template <class T>
+void masked_softcap() {
+  Oracle<T> oracle("window, softcap"), both("window, softcap, score_with");
+  Dice dice(54);
+  for (Index t = 0; t < sweep(160); ++t) {
+    const Case c = draw_case<T>(54, t);
+    const auto variant =
+        heed::spec(heed::heads(c.heads, c.key_heads), heed::window(dice.below(200), dice.below(60)),
+                   heed::softcap(std::ldexp(T(1), static_cast<int>(dice.below(9)) - 2)), heed::sink(T(0.5)));
+    oracle.check(c, variant);
+    if (t % 4 == 0)
+      both.check(c, heed::spec(variant, heed::score_with([](auto s, auto, auto) { return s + s; })));
   }
 }
 
@@ -55,6 +73,8 @@ void masked_score_with() {
 
 TEST(AttentionOracleScore, FloatSoftcap) { softcap<float>(); }
 TEST(AttentionOracleScore, DoubleSoftcap) { softcap<double>(); }
+TEST(AttentionOracleScore, FloatMaskedSoftcap) { masked_softcap<float>(); }
+TEST(AttentionOracleScore, DoubleMaskedSoftcap) { masked_softcap<double>(); }
 TEST(AttentionOracleScore, FloatScoreWith) { score_with<float>(); }
 TEST(AttentionOracleScore, DoubleScoreWith) { score_with<double>(); }
 TEST(AttentionOracleScore, FloatMaskedScoreWith) { masked_score_with<float>(); }

@@ -225,6 +225,12 @@ HEED_NOINLINE void tanh_pack(const T* in, T* out) {
   lanes::store(out, lanes::tanh(lanes::load(in)));
 }
 template <class T>
+HEED_NOINLINE void tanh_together_pack(const T* in, T* out) {
+  lanes::Pack<T> x[3] = {lanes::zero<T>(), lanes::load(in), lanes::broadcast(T(1))};
+  lanes::tanh_together(x);
+  lanes::store(out, x[1]);
+}
+template <class T>
 HEED_NOINLINE void exp_twice_pack(const T* in, T* out) {
   lanes::store(out, lanes::exp_twice(lanes::load(in)));
 }
@@ -288,6 +294,8 @@ HEED_NOINLINE void check_tanh(const char* set) {
   const Claim<T> claims[] = {
       {"tanh", tanh_pack<T>, [](Wide x) -> Wide { return std::tanh(x); }, 0,
        std::numeric_limits<double>::max(), true, 3, true},
+      {"tanh_together", tanh_together_pack<T>, [](Wide x) -> Wide { return std::tanh(x); }, 0,
+       std::numeric_limits<double>::max(), true, single ? 6. : 3., true},
       {"exp_twice", exp_twice_pack<T>, [](Wide x) -> Wide { return std::exp(2 * x); }, 0, single ? 42. : 350.,
        true, 2, false},
       {"reciprocal", reciprocal_pack<T>, [](Wide x) -> Wide { return 1 / x; }, 1, single ? 0x1p122 : 0x1p1010,

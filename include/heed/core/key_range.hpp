@@ -51,8 +51,9 @@ HEED_INLINE constexpr KeyRange clip(Index begin, Index end, Index from, Index ke
 /// often is 1, where divisions would take half the time of a tiny problem.
 HEED_INLINE constexpr Index quotient(Index a, Index b) {
   if (b == 1) return a;
-  return (a | b) >> 32 == 0 ? static_cast<Index>(static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b))
-                            : a / b;
+  return (a | b) >> 32 == 0
+             ? static_cast<Index>(static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b))
+             : a / b;
 }
 
 /// a / b rounded down, b > 0.

@@ -69,6 +69,15 @@ constexpr bool adds_by_distance() {
     return false;
 }
 
+/// Is a bound term c tanh(s / c), with c a number called `cap`?
+template <class Term>
+constexpr bool caps() {
+  if constexpr (requires { Term::caps; })
+    return Term::caps;
+  else
+    return false;
+}
+
 /// The bound dropout of a spec without one.
 struct NothingDropped {
   static constexpr bool drops = false;
@@ -88,6 +97,8 @@ struct Rules {
   /// All that the terms do is to add functions of i - j.
   static constexpr bool adds_by_distance = sizeof...(BoundTerms) > 0 &&
                                            (true && ... && detail::adds_by_distance<BoundTerms>());
+  /// The one term is a softcap.
+  static constexpr bool caps = sizeof...(BoundTerms) == 1 && (true && ... && detail::caps<BoundTerms>());
   /// Learnable numbers of the terms.
   static constexpr int parameters = (0 + ... + parameters_of<BoundTerms>());
 

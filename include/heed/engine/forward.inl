@@ -87,13 +87,9 @@ struct ForwardWork {
     for (Index j = begin; j < end;) {
       const Index count = balanced_block<packs>(end - j);
       const KeyBlock<T> block = keys.from(j - origin, count);
-      if constexpr (AllRules::adds_by_distance) {
-        Diagonals<T, AllRules> diagonals;
-        attend_block<packs>(tile, lane, block, ahead,
-                            diagonals.of(all_rules, rows.begin + lane, j, count, packs * Pack<T>::width));
-      } else {
-        attend_block<packs>(tile, lane, block, ahead);
-      }
+      BlockTerms<T, AllRules> terms;
+      attend_block<packs>(tile, lane, block, ahead,
+                          terms.of(all_rules, rows.begin + lane, j, count, packs * Pack<T>::width));
       j += count;
     }
   }
@@ -106,11 +102,9 @@ struct ForwardWork {
       const Index count = balanced_block<packs>(end - j);
       const KeyBlock<T> block = keys.from(j - origin, count);
       scorer.template scores<packs>(tile.query + lane, tile.d, block, tile.weights + lane);
-      if constexpr (AllRules::adds_by_distance) {
-        Diagonals<T, AllRules> diagonals;
-        add_diagonals<packs>(diagonals.of(all_rules, i, j, count, packs * Pack<T>::width),
-                             tile.weights + lane, count);
-      }
+      BlockTerms<T, AllRules> terms;
+      finish_scores<packs>(terms.of(all_rules, i, j, count, packs * Pack<T>::width), tile.weights + lane,
+                           count);
       bool hides = Rules::may_hide;
       for (int v = 0; v < packs; ++v) {
         const Index first = i + v * Pack<T>::width, left = rows.end - first;
@@ -177,7 +171,7 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
   const Operand<const T> v = p.v.at(place.key_begin, key_head * d_v);
   const Operand<T> out = p.out.at(place.query_begin, head * d_v);
   const Operand<T> lse = p.lse.data == nullptr ? p.lse : p.lse.at(place.query_begin, head);
-  const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
+  const T factor = natural_sums<AllRules> ? p.scale : p.scale * log2_e<T>;
 
   const CopiedKeys<T> copies(p, plan, scratch);
   if (copies.active()) copies.turn_to(sequence, key_head);
@@ -216,12 +210,19 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
     KeyBlock<T> block = {
         k.data + some.begin * k.row, k.row, k.column, v.data + some.begin * v.row, v.row, v.column, keys};
     RowFetcher<T> ahead;
-    const KeyRange next =
-        from < some.end ? KeyRange{from, some.end} : rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
-    const Index steps = (together ? count : 1) * (keys +d_v)/ tile_rows<tile_packs>+1;
+    const KeyRange next = from < some.end ? KeyRange{from, some.end}
+                                          : rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
+    const Index steps = (together ? count : 1) * (keys + d_v) / tile_rows<tile_packs> + 1;
     if (k.column == 1 && v.column == 1 && !next.empty() && !(copies.active() && copies.holds(next.begin))) {
       const Index left = next.size() < block_keys ? next.size() : block_keys;
-      ahead = {k.data + next.begin * k.row, k.row, d, v.data + next.begin * v.row, v.row, d_v, left, left / steps + 1};
+      ahead = {k.data + next.begin * k.row,
+               k.row,
+               d,
+               v.data + next.begin * v.row,
+               v.row,
+               d_v,
+               left,
+               left / steps + 1};
     } else if (out.column == 1 && q.column == 1 && !alone && next.empty()) {
       // No more keys: what is needed next are the rows to be written, and the queries before these, whose
       // turn it probably is.

@@ -11,7 +11,7 @@
 #include <heed/lanes/register_tile.inl>
 #include <heed/lanes/dot_tile.inl>
 #include <heed/engine/tile_sizes.inl>
-#include <heed/engine/diagonals.inl>
+#include <heed/engine/block_terms.inl>
 #include <heed/engine/query_tile.inl>
 #include <heed/engine/scorer.inl>
 #include <heed/engine/additive.inl>

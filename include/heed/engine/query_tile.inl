@@ -91,7 +91,8 @@ struct KeyBlock {
 
 /// Raises the maximum of every lane in which some of `rows` scores exceeds it by more than 3 (8 is what calls
 /// for raising; a lower bar here keeps scores just under 8 from calling again and again), and rescales all
-/// that was weighed with the old one: output, sums, the `weighed` rows of this block. Rare, hence out of line.
+/// that was weighed with the old one: output, sums, the `weighed` rows of this block. Rare, hence out of
+/// line.
 template <int packs, class T>
 HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* scores, Index rows,
                                  KeyRange weighed) {
@@ -161,9 +162,9 @@ HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, I
 /// The products start from minus the maximum, which saves the subtraction. Weights are judged by their sum
 /// after the fact, which saves the comparison of every score: too great a sum means that some score exceeded
 /// the maximum by too much, and then (rarely) the scores are computed once more and the maximum raised.
-template <int rows, int packs, class T, class Starts>
+template <int rows, int packs, class T, class Terms>
 HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column,
-                                 Index row, KeyRange weighed, const Starts& starts) {
+                                 Index row, KeyRange weighed, const Terms& terms) {
   constexpr int lanes = tile_lanes<T>;
   constexpr int width = Pack<T>::width;
   Pack<T> acc[rows][packs];
@@ -171,27 +172,53 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
   for (int v = 0; v < packs; ++v) {
     const Pack<T> start = zero<T>() - load(tile.maximum + lane + v * width);
 #pragma GCC unroll 16
-    for (int c = 0; c < rows; ++c) acc[c][v] = starts.onto(start, c, v);
+    for (int c = 0; c < rows; ++c) acc[c][v] = terms.begin(start, c, v);
   }
   multiply_onto(acc, k, k_row, k_column, tile.query + lane, Index(lanes), tile.d);
   T* out = tile.weights + row * lanes + lane;
   bool raise = false;
   Pack<T> total[packs];
+  if constexpr (Terms::bends) {
+    Pack<T> start[packs];
+#pragma GCC unroll 4
+    for (int v = 0; v < packs; ++v) {
+      total[v] = zero<T>();
+      start[v] = zero<T>() - load(tile.maximum + lane + v * width);
+    }
+#pragma GCC unroll 16
+    for (int c = 0; c < rows; ++c)
+#pragma GCC unroll 4
+      for (int v = 0; v < packs; ++v) store(out + c * lanes + v * width, acc[c][v]);
+    for (int c = 0; c < rows; ++c) {
+      Pack<T> x[packs];
+#pragma GCC unroll 4
+      for (int v = 0; v < packs; ++v) x[v] = load(out + c * lanes + v * width);
+      terms.bend(x, start);
+#pragma GCC unroll 4
+      for (int v = 0; v < packs; ++v) {
+        const Pack<T> w = exp2(x[v]);
+        store(out + c * lanes + v * width, w);
+        total[v] = total[v] + w;
+      }
+    }
+  }
 #pragma GCC unroll 4
   for (int v = 0; v < packs; ++v) {
-    total[v] = zero<T>();
+    if constexpr (!Terms::bends) {
+      total[v] = zero<T>();
 #pragma GCC unroll 16
-    for (int c = 0; c < rows; ++c) {
-      const Pack<T> w = exp2(acc[c][v]);
-      store(out + c * lanes + v * width, w);
-      total[v] = total[v] + w;
+      for (int c = 0; c < rows; ++c) {
+        const Pack<T> w = exp2(acc[c][v]);
+        store(out + c * lanes + v * width, w);
+        total[v] = total[v] + w;
+      }
     }
     raise |= any_greater(total[v], broadcast(T(256)));
   }
   if (__builtin_expect(raise, 0)) {
     product<rows, packs, false>(k, k_row, k_column, tile.query + lane, Index(lanes), tile.d, out,
                                 Index(lanes));
-    add_diagonals<packs>(starts, out, Index(rows));
+    finish_scores<packs>(terms, out, Index(rows));
     raise_maximum<packs>(tile, lane, out, Index(rows), weighed);
     weigh_rows<packs>(tile, lane, row, row + rows, weighed);
     return;
@@ -212,7 +239,8 @@ HEED_INLINE void score_block(const QueryTile<T>& tile, int lane, const KeyBlock<
 
 /// Closes a block: adds its sum, and its share Vᵀ P of the output.
 template <int packs, class T>
-HEED_NOINLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block, RowFetcher<T>& ahead) {
+HEED_NOINLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
+                             RowFetcher<T>& ahead) {
   by_register_tiles<packs>(tile.d_v, [&](auto rows, Index c) {
     if (ahead.rows > 0) ahead.fetch();
     product<rows, packs, true>(block.v + c * block.v_column, block.v_column, block.v_row, tile.weights + lane,
@@ -238,24 +266,24 @@ HEED_INLINE void close_sums(const QueryTile<T>& tile, int lane) {
 
 /// The weights of a block of at most block_keys keys that every query of the packs sees, with nothing to
 /// edit.
-template <int packs, class T, class Starts = NoDiagonals>
+template <int packs, class T, class Terms = NoBlockTerms>
 HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
-                               RowFetcher<T>& ahead, const Starts& starts = {}) {
+                               RowFetcher<T>& ahead, const Terms& terms = {}) {
   constexpr Index rows = tile_rows<packs>;
   constexpr Index lanes = tile_lanes<T>;
   const auto fused = [&](Index row, KeyRange weighed) {
     if (ahead.rows > 0) ahead.fetch();
     weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column, row,
-                               weighed, starts.from(row));
+                               weighed, terms.from(row));
   };
   const auto stored = [&](Index row, Index end, KeyRange weighed) {
     product_rows<packs, false>(end - row, block.k + row * block.k_row, block.k_row, block.k_column,
                                tile.query + lane, lanes, tile.d, tile.weights + row * lanes + lane, lanes);
-    add_diagonals<packs>(starts.from(row), tile.weights + row * lanes + lane, end - row);
+    finish_scores<packs>(terms.from(row), tile.weights + row * lanes + lane, end - row);
     weigh_rows<packs>(tile, lane, row, end, weighed);
   };
   const Index some = rows < block.keys ? rows : block.keys;
-  if (starts.rise(block.keys, packs * Pack<T>::width)) {
+  if (terms.rise(block.keys, packs * Pack<T>::width)) {
     // The greatest scores first: they raise the maximum once, for all others.
     Index row = block.keys - some;
     stored(row, block.keys, {});
@@ -272,9 +300,9 @@ HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBloc
 }
 
 /// The same, and the block's share of the output.
-template <int packs, class T, class Starts = NoDiagonals>
+template <int packs, class T, class Terms = NoBlockTerms>
 HEED_NOINLINE void attend_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
-                                RowFetcher<T>& ahead, const Starts& starts = {}) {
-  weigh_block<packs>(tile, lane, block, ahead, starts);
+                                RowFetcher<T>& ahead, const Terms& terms = {}) {
+  weigh_block<packs>(tile, lane, block, ahead, terms);
   mix_block<packs>(tile, lane, block, ahead);
 }

@@ -94,9 +94,9 @@ struct FirstTokens : mask_tag {
   }
   detail::BoundFirstTokens bind(const Place& place) const {
     const Index offset = detail::clamp_position(alignment.resolve(place.queries, place.keys));
-    const Index all = detail::clamp_position(count);
-    return {detail::clamp_position(all), detail::clamp_position(-offset),
-            detail::clamp_position(all - offset), place.keys};
+    const Position all = detail::clamp_position(count);
+    if (all < 1) return {0, 0, 0, place.keys};
+    return {all, detail::clamp_position(-offset), detail::clamp_position(all - offset), place.keys};
   }
 };
 

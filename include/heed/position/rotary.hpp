@@ -5,6 +5,7 @@
 #ifndef HEED_POSITION_ROTARY_HPP
 #define HEED_POSITION_ROTARY_HPP
 
+#include <algorithm>
 #include <cmath>
 #include <complex>
 #include <cstdint>
@@ -12,9 +13,9 @@
 #include <vector>
 
 #include <heed/config.hpp>
-#include <heed/core/scalars.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/scalars.hpp>
 #include <heed/core/stored.hpp>
 #include <heed/gradients.hpp>
 #include <heed/position/row_positions.hpp>
@@ -83,8 +84,7 @@ class Angles {
     known_ |= 1u << r;
     for (std::size_t p = 0; p < pairs; ++p) {
       const Turn a = start_[p], b = step[p];
-      f(static_cast<Index>(p), a.cosine * b.cosine - a.sine * b.sine,
-        a.sine * b.cosine + a.cosine * b.sine);
+      f(static_cast<Index>(p), a.cosine * b.cosine - a.sine * b.sine, a.sine * b.cosine + a.cosine * b.sine);
     }
   }
 
@@ -101,36 +101,55 @@ class Angles {
   std::uint32_t known_ = 0;  // bit r: steps_ holds those by r
 };
 
-/// (a, b) <- (a c - b s, a s + b c), each an array of n numbers.
+/// Numbers that are turned together.
+inline constexpr Index turned_together = 8;
+
+/// (a, b) <- (a c - b s, a s + b c), each an array of n numbers, n a multiple of 8.
 template <class T>
-void turn_arrays(T* a, T* b, const T* c, const T* s, Index n) {
-  using Eight = Eigen::Array<T, 8, 1>;
-  Index i = 0;
-  for (; i + 8 <= n; i += 8) {
+HEED_NOINLINE void turn_arrays_of_eights(T* a, T* b, const T* c, const T* s, Index n) {
+  using Eight = Eigen::Array<T, turned_together, 1>;
+  for (Index i = 0; i < n; i += turned_together) {
     Eigen::Map<Eight> x(a + i), y(b + i);
     const Eigen::Map<const Eight> cosine(c + i), sine(s + i);
     const Eight before = x;
     x = before * cosine - y * sine;
     y = before * sine + y * cosine;
   }
-  for (; i < n; ++i) {
-    const T before = a[i];
-    a[i] = before * c[i] - b[i] * s[i];
-    b[i] = before * s[i] + b[i] * c[i];
+}
+/// The same where a and b take turns in memory, as c and s do: complex numbers. An array of these is one of
+/// real and imaginary parts in turn.
+template <class T>
+HEED_NOINLINE void turn_complex_of_eights(T* x, const T* turns, Index n) {
+  using Eight = Eigen::Array<std::complex<T>, turned_together, 1>;
+  for (Index i = 0; i < n; i += turned_together) {
+    Eigen::Map<Eight> y(reinterpret_cast<std::complex<T>*>(x) + i);
+    y *= Eigen::Map<const Eight>(reinterpret_cast<const std::complex<T>*>(turns) + i);
   }
 }
 
-/// The same where a and b take turns in memory, as c and s do: complex numbers.
+/// Any n. What is left over goes through the same loop, so that a number is turned into the same bits
+/// wherever it stands.
+template <class T>
+void turn_arrays(T* a, T* b, const T* c, const T* s, Index n) {
+  const Index whole = n / turned_together * turned_together, left = n - whole;
+  turn_arrays_of_eights(a, b, c, s, whole);
+  if (left == 0) return;
+  T of[4][turned_together] = {};
+  T* const at[] = {a + whole, b + whole};
+  std::copy_n(at[0], left, of[0]), std::copy_n(at[1], left, of[1]);
+  std::copy_n(c + whole, left, of[2]), std::copy_n(s + whole, left, of[3]);
+  turn_arrays_of_eights(of[0], of[1], of[2], of[3], turned_together);
+  std::copy_n(of[0], left, at[0]), std::copy_n(of[1], left, at[1]);
+}
 template <class T>
 void turn_complex(T* x, const T* turns, Index n) {
-  using Four = Eigen::Array<std::complex<T>, 4, 1>;
-  Index i = 0;
-  for (; i + 4 <= n; i += 4) {
-    // An array of complex numbers is one of real and imaginary parts in turn.
-    Eigen::Map<Four> y(reinterpret_cast<std::complex<T>*>(x) + i);
-    y *= Eigen::Map<const Four>(reinterpret_cast<const std::complex<T>*>(turns) + i);
-  }
-  for (; i < n; ++i) turn_arrays(x + 2 * i, x + 2 * i + 1, turns + 2 * i, turns + 2 * i + 1, 1);
+  const Index whole = n / turned_together * turned_together, left = n - whole;
+  turn_complex_of_eights(x, turns, whole);
+  if (left == 0) return;
+  T of[2][2 * turned_together] = {};
+  std::copy_n(x + 2 * whole, 2 * left, of[0]), std::copy_n(turns + 2 * whole, 2 * left, of[1]);
+  turn_complex_of_eights(of[0], of[1], turned_together);
+  std::copy_n(of[0], 2 * left, x + 2 * whole);
 }
 
 /// Turns every head of some rows. `sign` is -1 to turn back.
@@ -140,8 +159,9 @@ void rotate_rows(M& x, const Rotary& options, Index width, double sign,
   using Scalar = typename M::Scalar;
   using Wide = Accumulator<Scalar>;
   constexpr Index together = Angles::together;
-  constexpr bool in_memory =
-      std::is_same_v<Scalar, Wide> && std::is_floating_point_v<Scalar> && requires { x.data(); };
+  constexpr bool in_memory = std::is_same_v<Scalar, Wide> && std::is_floating_point_v<Scalar> && requires {
+    x.data();
+  };
   const bool interleaved = options.pairs == RotaryPairs::interleaved;
   const Index pairs = width / 2, d = x.cols() / options.heads;
   if (pairs == 0) return;
@@ -246,9 +266,9 @@ auto rotary_runs(const Rotary&, const R& offsets, const S& firsts) {
 /// @throws std::invalid_argument naming what does not fit, before anything is written
 ///
 /// Angles, cosines and sines are taken in double and rounded once to what the turn is computed in (float for
-/// half): the angle is within 2^-51 · abs(position) of exact, cosine and sine within 2^-52 of the angle's. What
-/// a row gets depends on its position alone, not on the rows beside it. Cost: a sine and a cosine a pair for
-/// every 16 rows, shared by all heads, and 4 multiplications a pair and row. Allocates 34 w numbers.
+/// half): the angle is within 2^-51 · abs(position) of exact, cosine and sine within 2^-52 of the angle's.
+/// What a row gets depends on its position alone, not on the rows beside it. Cost: a sine and a cosine a pair
+/// for every 16 rows, shared by all heads, and 4 multiplications a pair and row. Allocates 34 w numbers.
 template <class X>
 void rotary(X&& x, const Rotary& options = {}) {
   detail::rotate(x, options, 1, detail::rotary_runs(options));

@@ -23,6 +23,7 @@ template <class C>
 struct BoundSoftcap {
   static constexpr int stage = heed::stage::softcap;
   static constexpr bool may_hide = false;
+  static constexpr bool caps = std::is_floating_point_v<C>;
   C cap;
 
   template <class S>
