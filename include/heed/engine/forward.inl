@@ -35,14 +35,17 @@ HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>
 template <class T>
 HEED_NOINLINE void resume_rows(const QueryTile<T>& tile, const Operand<T>& out, const Operand<T>& lse,
                                const TileRows& rows) {
-  for (Index i = rows.begin; i < rows.end; ++i) {
-    const Index lane = i - rows.begin;
-    const T before = lse.data[i * lse.row];
-    if (before == -std::numeric_limits<T>::infinity()) continue;
-    tile.maximum[lane] = before * log2_e<T>;
-    tile.sum[lane] = T(1);
-    for (Index c = 0; c < tile.d_v; ++c)
-      tile.output[c * tile_lanes<T> + lane] = out.data[i * out.row + c * out.column];
+  for (int lane = 0; lane < rows.packs * Pack<T>::width; lane += Pack<T>::width) {
+    const Index i = rows.begin + lane;
+    const int count = static_cast<int>(rows.end - i < Pack<T>::width ? rows.end - i : Pack<T>::width);
+    rows_to_lanes(static_cast<const T*>(out.data) + i * out.row, out.row, out.column, count, tile.d_v, T(1),
+                  tile.output + lane, Index(tile_lanes<T>));
+    for (int l = 0; l < count; ++l) {
+      const T before = lse.data[(i + l) * lse.row];
+      if (before == -std::numeric_limits<T>::infinity()) continue;  // nothing, and a row of zeros
+      tile.maximum[lane + l] = before * log2_e<T>;
+      tile.sum[lane + l] = T(1);
+    }
   }
 }
 
