@@ -57,7 +57,7 @@ void alibi() {
   }
 }
 
-/// Scores that rise by hundreds within a block, or fall, and beside what makes a few keys greater still.
+/// Scores that rise by hundreds within a block, or fall; keys of wide scores stand out all the same.
 template <class T>
 void steep_alibi() {
   Oracle<T> oracle("steep alibi");

@@ -24,8 +24,8 @@ void softcap() {
   }
 }
 
-/// Where blocks take it in registers (full stretches), in memory (borders), and not at all (beside another
-/// term).
+/// Where blocks take it between product and exponential (full stretches), in stored scores (borders), and not
+/// at all (beside another term).
 template <class T>
 void masked_softcap() {
   Oracle<T> oracle("window, softcap"), both("window, softcap, score_with");
@@ -38,6 +38,24 @@ void masked_softcap() {
     oracle.check(c, variant);
     if (t % 4 == 0)
       both.check(c, heed::spec(variant, heed::score_with([](auto s, auto, auto) { return s + s; })));
+  }
+}
+
+/// The greatest cap is none; the least one makes all scores equal.
+template <class T>
+void extreme_softcaps() {
+  Dice dice(55);
+  for (const Index n : {1, 5, 70}) {
+    RowMatrix<T> q = dice.matrix<T>(n, 16);
+    q.row(0).setZero();
+    const RowMatrix<T> k = dice.matrix<T>(200, 16), v = dice.matrix<T>(200, 7);
+    const RowMatrix<T> plain = heed::attention(q, k, v);
+    const T most = std::numeric_limits<T>::max();
+    for (const T cap : {most, most / 2, T(1e30)})
+      EXPECT_TRUE(RowMatrix<T>(heed::attention(q, k, v, heed::softcap(cap))).isApprox(plain, T(1e-5)))
+          << n << " " << cap;
+    const RowMatrix<T> flat = heed::attention(q, k, v, heed::softcap(std::numeric_limits<T>::min()));
+    EXPECT_TRUE(flat.isApprox(v.colwise().mean().replicate(n, 1), T(1e-5))) << n;
   }
 }
 
@@ -75,6 +93,8 @@ TEST(AttentionOracleScore, FloatSoftcap) { softcap<float>(); }
 TEST(AttentionOracleScore, DoubleSoftcap) { softcap<double>(); }
 TEST(AttentionOracleScore, FloatMaskedSoftcap) { masked_softcap<float>(); }
 TEST(AttentionOracleScore, DoubleMaskedSoftcap) { masked_softcap<double>(); }
+TEST(AttentionOracleScore, FloatExtremeSoftcaps) { extreme_softcaps<float>(); }
+TEST(AttentionOracleScore, DoubleExtremeSoftcaps) { extreme_softcaps<double>(); }
 TEST(AttentionOracleScore, FloatScoreWith) { score_with<float>(); }
 TEST(AttentionOracleScore, DoubleScoreWith) { score_with<double>(); }
 TEST(AttentionOracleScore, FloatMaskedScoreWith) { masked_score_with<float>(); }

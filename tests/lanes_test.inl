@@ -318,7 +318,14 @@ HEED_NOINLINE void check_tanh(const char* set) {
     tanh_pack(in, out);
     for (int l = 0; l < width; ++l) in[l] = -in[l];
     tanh_pack(in, other);
+    T together[2][width];
+    tanh_together_pack(in, together[0]);
+    for (int l = 0; l < width; ++l) in[l] = -in[l];
+    tanh_together_pack(in, together[1]);
+    for (int l = 0; l < width; ++l) in[l] = -in[l];
     for (int l = 0; l < width; ++l) {
+      EXPECT_EQ(together[0][l], -together[1][l]) << in[l];
+      EXPECT_LE(std::abs(together[0][l]), 1 + 6 * std::numeric_limits<T>::epsilon()) << in[l];
       EXPECT_EQ(out[l], -other[l]) << in[l];
       EXPECT_EQ(std::signbit(other[l]), std::signbit(in[l])) << in[l];
       EXPECT_LE(std::abs(out[l]), T(1)) << in[l];

@@ -169,10 +169,14 @@ Pattern draw_pattern(Draw& draw, const Problem& problem, int kind) {
               }};
     }
     case 10: {
-      const Index count = draw.below(9);
-      return {Any::of("global_tokens" + text({count}), heed::global_tokens(count)),
+      const Index count = draw.below(9), where = draw.below(3), given = draw.below(60) - 30;
+      const auto mask = where == 0   ? heed::global_tokens(count)
+                        : where == 1 ? heed::global_tokens(count, heed::top_left)
+                                     : heed::global_tokens(count, given);
+      return {Any::of("global_tokens" + text({count, where, given}), mask),
               [=](const Place& p, Index i, Index j) {
-                return j < count || (i + off(p) >= 0 && i + off(p) < count);
+                const Index position = i + (where == 0 ? off(p) : where == 1 ? 0 : given);
+                return j < count || (position >= 0 && position < count);
               }};
     }
     case 11: {

@@ -83,6 +83,41 @@ TEST(Rotary, WorkedNumbers) {
   EXPECT_EQ(turned(x, {}), x);  // position 0
 }
 
+/// Rows of many pairs, alone and inside a wider matrix, against angles of more digits.
+template <class T>
+void rows_of_many_pairs(double most) {
+  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves})
+    for (const Index d : {Index(10), Index(16), Index(22), Index(64)}) {
+      const Index n = 37, heads = 2, first = 9;
+      const Matrix<T> x = numbers<T>(n, heads * d, 2);
+      Matrix<long double> want = x.template cast<long double>();
+      for (Index i = 0; i < n; ++i)
+        for (Index h = 0; h < heads; ++h)
+          for (Index p = 0; p < d / 2; ++p) {
+            const Index a = h * d + (pairs == RotaryPairs::halves ? p : 2 * p);
+            const Index b = pairs == RotaryPairs::halves ? a + d / 2 : a + 1;
+            const long double t =
+                static_cast<long double>(i + first) *
+                std::pow(10000.0L, static_cast<long double>(-2 * p) / static_cast<long double>(d));
+            const long double u = want(i, a), v = want(i, b);
+            want(i, a) = std::cos(t) * u - std::sin(t) * v;
+            want(i, b) = std::sin(t) * u + std::cos(t) * v;
+          }
+      const Rotary options{.heads = heads, .pairs = pairs, .first = first};
+      RowMatrix<T> wide = RowMatrix<T>::Constant(n, heads * d + 3, T(7));
+      wide.middleCols(2, heads * d) = x;
+      heed::rotary(wide.middleCols(2, heads * d), options);
+      EXPECT_TRUE((wide.leftCols(2).array() == T(7)).all() && (wide.rightCols(1).array() == T(7)).all());
+      for (const Matrix<T>& got : {turned(x, options), Matrix<T>(turned(RowMatrix<T>(x), options)),
+                                   Matrix<T>(wide.middleCols(2, heads * d))})
+        EXPECT_LT((got.template cast<long double>() - want).cwiseAbs().maxCoeff(), most) << d;
+    }
+}
+TEST(Rotary, RowsOfManyPairs) {
+  rows_of_many_pairs<float>(5e-7);
+  rows_of_many_pairs<double>(2e-14);
+}
+
 /// Float against plain loops, in every layout of memory; more rows than are turned at once.
 TEST(Rotary, LayoutsOfMemory) {
   const Index n = 37, heads = 3, d = 10;

@@ -20,6 +20,7 @@
 #include <cstdint>
 
 #include <heed/config.hpp>
+#include <heed/core/quotient.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -45,20 +46,6 @@ HEED_INLINE constexpr KeyRange clip(Index begin, Index end, Index from, Index ke
   if (begin < from) begin = from;
   if (end > keys) end = keys;
   return begin < end ? KeyRange{begin, end} : KeyRange{keys, keys};
-}
-
-/// a / b of numbers that are not negative. 32 bits, where they suffice, take a third of the time of 64; and b
-/// often is 1, where divisions would take half the time of a tiny problem.
-HEED_INLINE constexpr Index quotient(Index a, Index b) {
-  if (b == 1) return a;
-  return (a | b) >> 32 == 0
-             ? static_cast<Index>(static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b))
-             : a / b;
-}
-
-/// a / b rounded down, b > 0.
-HEED_INLINE constexpr Index floor_quotient(Index a, Index b) {
-  return a >= 0 ? quotient(a, b) : -quotient(b - 1 - a, b);
 }
 
 /// What a mask that can only be asked pair by pair answers: any key may be seen, none is known to be.

@@ -1,36 +1,36 @@
 // SPDX-License-Identifier: MIT
-// Score terms that a block of keys takes while its scores are in registers, between the product and the
-// exponential. Others are functors of a pair, and edit stored scores one by one.
+// Score terms that a block of keys takes between the product and the exponential, a pack of queries at a
+// time. Others are functors of a pair, and edit stored scores one by one.
 //
 // A function of i - j (ALiBi, T5's bias) is constant along diagonals, so that a block of keys and a tile of
 // queries need as many values as they have diagonals, and a pack of queries finds its own side by side: sums
-// of products start from them. A function of the score alone (softcap) bends the sums in lanes.
+// of products start from them. A function of the score alone (softcap) bends the sums.
 
-/// Nothing to do. What all three have: `start` is minus the maximum of pack v's lanes, t counts the block's
-/// keys.
+/// Nothing to do. What the others have, too; t counts the block's keys, v the packs.
 struct NoBlockTerms {
-  /// What the sum of products of key t starts from,
+  static constexpr bool bends = false;
+
+  /// What the sum of products of key t starts from, in place of `start`, where nothing bends.
   template <class T>
-  HEED_INLINE Pack<T> begin(Pack<T> start, Index, int) const {
+  HEED_INLINE Pack<T> onto(Pack<T> start, Index, int) const {
     return start;
   }
-  /// and whether the sums of a key must then be bent into scores minus the maximum, in base 2.
-  static constexpr bool bends = false;
   /// The same seen from key t on.
   HEED_INLINE NoBlockTerms from(Index) const { return {}; }
-  /// Will scores rise towards the last of so many keys, and exceed all that came before?
+  /// Do scores seem to rise towards the last of so many keys by a factor of 16 in their weights? Two samples
+  /// are compared; to be wrong costs only time.
   HEED_INLINE bool rise(Index, int) const { return false; }
 };
 
 /// Adds what stands at values[l - t] for lane l and key t.
 template <class T>
 struct BlockDiagonals {
+  static constexpr bool bends = false;
   const T* values;  // of the first key
 
-  HEED_INLINE Pack<T> begin(Pack<T> start, Index t, int v) const {
+  HEED_INLINE Pack<T> onto(Pack<T> start, Index t, int v) const {
     return start + load(values - t + v * Pack<T>::width);
   }
-  static constexpr bool bends = false;
   HEED_INLINE BlockDiagonals from(Index t) const { return {values - t}; }
   HEED_INLINE bool rise(Index keys, int lanes) const {
     return values[lanes / 2 - (keys - 1)] - values[lanes / 2] > T(4);
@@ -40,10 +40,11 @@ struct BlockDiagonals {
 /// c tanh(s / c).
 template <class T>
 struct BlockCap {
-  T cap, inverse;  // of scores in base 2; of c
-
-  HEED_INLINE Pack<T> begin(Pack<T>, Index, int) const { return zero<T>(); }
   static constexpr bool bends = true;
+  T cap;      // c log2 e
+  T inverse;  // 1 / c
+
+  /// Sums in natural units become scores in base 2, added to `starts`.
   template <int packs>
   HEED_INLINE void bend(Pack<T> (&sums)[packs], const Pack<T> (&starts)[packs]) const {
 #pragma GCC unroll 4
@@ -81,14 +82,17 @@ template <class T, class Rules>
   requires(Rules::caps)
 struct BlockTerms<T, Rules> {
   HEED_INLINE BlockCap<T> of(const Rules& rules, Index, Index, Index, int) {
-    const T c = static_cast<T>(get<0>(rules.terms).cap);
+    // In base 2 the greatest numbers would be infinite; half of them cap as little.
+    constexpr T most = std::numeric_limits<T>::max() / 2;
+    const T given = static_cast<T>(get<0>(rules.terms).cap), c = given < most ? given : most;
     return {c * log2_e<T>, T(1) / c};
   }
 };
 
-/// Does a block take all terms, and are its sums in natural units?
+/// Does a block take all terms?
 template <class Rules>
 inline constexpr bool block_takes_terms = Rules::adds_by_distance || Rules::caps;
+/// Are sums of products in natural units, because something will bend them or functors be asked?
 template <class Rules>
 inline constexpr bool natural_sums = Rules::has_terms && !Rules::adds_by_distance;
 
@@ -107,16 +111,14 @@ HEED_INLINE void finish_scores(const NoBlockTerms&, T*, Index) {}
 template <int packs, class T, class Terms>
 HEED_NOINLINE void finish_scores(const Terms& terms, T* scores, Index keys) {
   for (Index t = 0; t < keys; ++t) {
-    T* at = scores + t * tile_lanes<T>;
-    Pack<T> sums[packs], starts[packs];
+    T* const at = scores + t * tile_lanes<T>;
+    Pack<T> sums[packs], nothing[packs];
     for (int v = 0; v < packs; ++v) {
-      starts[v] = zero<T>();
-      sums[v] = terms.begin(load(at + v * Pack<T>::width), t, v);
+      sums[v] = load(at + v * Pack<T>::width);
+      nothing[v] = zero<T>();
+      if constexpr (!Terms::bends) sums[v] = terms.onto(sums[v], t, v);
     }
-    if constexpr (Terms::bends) {
-      for (int v = 0; v < packs; ++v) sums[v] = load(at + v * Pack<T>::width);
-      terms.bend(sums, starts);
-    }
+    if constexpr (Terms::bends) terms.bend(sums, nothing);
     for (int v = 0; v < packs; ++v) store(at + v * Pack<T>::width, sums[v]);
   }
 }

@@ -145,7 +145,6 @@ struct ForwardWork {
 /// Do several tiles see much the same of these keys? Otherwise each had better go through its own.
 template <class Rules>
 HEED_NOINLINE bool tiles_share(const Rules& rules, const TileRows* rows, int count, KeyRange keys) {
-  if constexpr (!Rules::has_mask) return true;
   Index seen = 0;
   for (int g = 0; g < count; ++g)
     for (Index from = keys.begin; from < keys.end;) {
@@ -200,32 +199,30 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
   }
   if (count == 0) return;
   // A single tile takes keys that lie close together in one go; several tiles share each block while it is in
-  // the cache.
+  // the cache, where they see much the same.
   const bool alone = count == 1 && !copies.active();
-  for (Index from = 0; from < place.keys;) {
-    const KeyRange some = rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
-    if (some.empty()) break;
+  const auto seen_from = [&](Index key) { return rules.key_ranges(rows[0].begin, rows[count - 1].end, key); };
+  bool together = false;
+  Index judged = 0;  // keys before this
+  for (KeyRange some = seen_from(0), next; !some.empty(); some = next) {
+    if (!alone && some.begin >= judged) {
+      together = tiles_share(rules, rows, count, some);
+      judged = some.end;
+    }
     Index keys = some.size();
     if (copies.active() && copies.in_one_piece(some.begin) < keys) keys = copies.in_one_piece(some.begin);
-    const bool together = !alone && tiles_share(rules, rows, count, {some.begin, some.begin + keys});
     if (together) keys = shared_block<Rules>(keys);
-    from = some.begin + keys;
+    const Index from = some.begin + keys;
     KeyBlock<T> block = {
         k.data + some.begin * k.row, k.row, k.column, v.data + some.begin * v.row, v.row, v.column, keys};
     RowFetcher<T> ahead;
-    const KeyRange next = from < some.end ? KeyRange{from, some.end}
-                                          : rules.key_ranges(rows[0].begin, rows[count - 1].end, from);
+    next = from < some.end ? KeyRange{from, some.end} : seen_from(from);
+    // Tiles that do not share this stretch hardly all see it.
     const Index steps = (together ? count : 1) * (keys + d_v) / tile_rows<tile_packs> + 1;
     if (k.column == 1 && v.column == 1 && !next.empty() && !(copies.active() && copies.holds(next.begin))) {
       const Index left = next.size() < block_keys ? next.size() : block_keys;
-      ahead = {k.data + next.begin * k.row,
-               k.row,
-               d,
-               v.data + next.begin * v.row,
-               v.row,
-               d_v,
-               left,
-               left / steps + 1};
+      const T* const k_next = k.data + next.begin * k.row;
+      ahead = {k_next, k.row, d, v.data + next.begin * v.row, v.row, d_v, left, left / steps + 1};
     } else if (out.column == 1 && q.column == 1 && !alone && next.empty()) {
       // No more keys: what is needed next are the rows to be written, and the queries before these, whose
       // turn it probably is.

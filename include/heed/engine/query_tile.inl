@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One tile of queries and its running softmax: scores of a block of keys, their weights, the mix of the
-// values. Knows nothing of masks or score functions; forward.inl edits the scores in between where there are
-// any.
+// values. Knows nothing of masks, and of score functions only what block_terms.inl says; forward.inl edits
+// the scores in between where there are others.
 
 /// Tiles that share each block of keys while it is in the cache, and are worked on together.
 inline constexpr int tiles_per_group = 4;
@@ -129,7 +129,7 @@ HEED_NOINLINE void raise_maximum(const QueryTile<T>& tile, int lane, const T* sc
   }
 }
 
-/// Turns stored scores into weights: rows [begin, end) of the block, of which some rows are weights already.
+/// Turns stored scores into weights: rows [begin, end) of the block. Its `weighed` rows are weights already.
 template <int packs, class T>
 HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, Index end, KeyRange weighed) {
   constexpr int lanes = tile_lanes<T>;
@@ -156,6 +156,14 @@ HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, I
   }
 }
 
+/// A score minus the maximum becomes a weight in memory and in a sum.
+template <class T>
+HEED_INLINE void weigh_score(Pack<T> score, T* to, Pack<T>& total) {
+  const Pack<T> w = exp2(score);
+  store(to, w);
+  total = total + w;
+}
+
 /// Scores of a register tile of keys, weighed before they leave the registers: row `row` of the block
 /// onwards.
 ///
@@ -172,49 +180,44 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
   for (int v = 0; v < packs; ++v) {
     const Pack<T> start = zero<T>() - load(tile.maximum + lane + v * width);
 #pragma GCC unroll 16
-    for (int c = 0; c < rows; ++c) acc[c][v] = terms.begin(start, c, v);
+    for (int c = 0; c < rows; ++c) {
+      if constexpr (Terms::bends)
+        acc[c][v] = zero<T>();
+      else
+        acc[c][v] = terms.onto(start, c, v);
+    }
   }
   multiply_onto(acc, k, k_row, k_column, tile.query + lane, Index(lanes), tile.d);
   T* out = tile.weights + row * lanes + lane;
-  bool raise = false;
   Pack<T> total[packs];
+#pragma GCC unroll 4
+  for (int v = 0; v < packs; ++v) total[v] = zero<T>();
   if constexpr (Terms::bends) {
+    // By way of memory: what bends them needs the registers, and takes a row's packs step by step.
     Pack<T> start[packs];
 #pragma GCC unroll 4
     for (int v = 0; v < packs; ++v) {
-      total[v] = zero<T>();
       start[v] = zero<T>() - load(tile.maximum + lane + v * width);
-    }
 #pragma GCC unroll 16
-    for (int c = 0; c < rows; ++c)
-#pragma GCC unroll 4
-      for (int v = 0; v < packs; ++v) store(out + c * lanes + v * width, acc[c][v]);
+      for (int c = 0; c < rows; ++c) store(out + c * lanes + v * width, acc[c][v]);
+    }
     for (int c = 0; c < rows; ++c) {
       Pack<T> x[packs];
 #pragma GCC unroll 4
       for (int v = 0; v < packs; ++v) x[v] = load(out + c * lanes + v * width);
       terms.bend(x, start);
 #pragma GCC unroll 4
-      for (int v = 0; v < packs; ++v) {
-        const Pack<T> w = exp2(x[v]);
-        store(out + c * lanes + v * width, w);
-        total[v] = total[v] + w;
-      }
+      for (int v = 0; v < packs; ++v) weigh_score(x[v], out + c * lanes + v * width, total[v]);
     }
-  }
+  } else {
 #pragma GCC unroll 4
-  for (int v = 0; v < packs; ++v) {
-    if constexpr (!Terms::bends) {
-      total[v] = zero<T>();
+    for (int v = 0; v < packs; ++v)
 #pragma GCC unroll 16
-      for (int c = 0; c < rows; ++c) {
-        const Pack<T> w = exp2(acc[c][v]);
-        store(out + c * lanes + v * width, w);
-        total[v] = total[v] + w;
-      }
-    }
-    raise |= any_greater(total[v], broadcast(T(256)));
+      for (int c = 0; c < rows; ++c) weigh_score(acc[c][v], out + c * lanes + v * width, total[v]);
   }
+  bool raise = false;
+#pragma GCC unroll 4
+  for (int v = 0; v < packs; ++v) raise |= any_greater(total[v], broadcast(T(256)));
   if (__builtin_expect(raise, 0)) {
     product<rows, packs, false>(k, k_row, k_column, tile.query + lane, Index(lanes), tile.d, out,
                                 Index(lanes));
@@ -237,7 +240,7 @@ HEED_INLINE void score_block(const QueryTile<T>& tile, int lane, const KeyBlock<
                              Index(tile_lanes<T>), tile.d, tile.weights + lane, Index(tile_lanes<T>));
 }
 
-/// Closes a block: adds its sum, and its share Vᵀ P of the output.
+/// Adds a block's share Vᵀ P of the output.
 template <int packs, class T>
 HEED_NOINLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block,
                              RowFetcher<T>& ahead) {
@@ -249,6 +252,7 @@ HEED_NOINLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<
   });
 }
 
+/// The same with nothing to ask for.
 template <int packs, class T>
 HEED_INLINE void mix_block(const QueryTile<T>& tile, int lane, const KeyBlock<T>& block) {
   RowFetcher<T> nothing;
@@ -292,7 +296,10 @@ HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBloc
   } else {
     Index row = 0;
     // The first scores of a tile always raise the maximum: no use weighing them before.
-    if (tile.maximum[lane] == -std::numeric_limits<T>::max()) stored(0, row = some, {});
+    if (tile.maximum[lane] == -std::numeric_limits<T>::max()) {
+      stored(0, some, {});
+      row = some;
+    }
     for (; row + rows <= block.keys; row += rows) fused(row, {0, row});
     if (row < block.keys) stored(row, block.keys, {0, row});
   }

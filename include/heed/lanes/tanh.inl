@@ -120,7 +120,7 @@ HEED_INLINE Pack<T> with_sign(Pack<T> size, Pack<T> of) {
 
 /// tanh x to within 3 ULP for every x: tanh(-x) is exactly -tanh(x), ±∞ gives ±1, |tanh x| ≤ 1, NaN stays
 /// NaN. For a = |x| it is (e^2a - 1) / (e^2a + 1), with e^2a - 1 = power · rest + (power - 1) free of
-/// cancellation. (A quotient of polynomials in x² costs a fifth less in float, but rounds to 6 ULP near 7.)
+/// cancellation.
 template <class T>
 HEED_INLINE Pack<T> tanh(Pack<T> x) {
   constexpr bool single = sizeof(T) == 4;
@@ -140,7 +140,8 @@ HEED_INLINE Pack<T> tanh(Pack<T> x) {
 
 /// tanh of n packs at once, each step for all of them before the next: alone, every step would wait for the
 /// one before. Float: x times a quotient of polynomials in x², whose coefficients are all positive,
-/// within 2.4e-8 of exact and with rounding 6 ULP; ±∞ gives ±1 to as much, NaN stays NaN. Double: as above.
+/// within 2.4e-8 of exact and with rounding 6 ULP; ±∞ gives ±1 to as much, NaN stays NaN. Half the steps of
+/// tanh(), and fewer that wait for each other: for scores, of which every pair has one. Double: as above.
 template <int n, class T>
 HEED_INLINE void tanh_together(Pack<T> (&x)[n]) {
   if constexpr (sizeof(T) == 8) {

@@ -95,6 +95,7 @@ struct FirstTokens : mask_tag {
   detail::BoundFirstTokens bind(const Place& place) const {
     const Index offset = detail::clamp_position(alignment.resolve(place.queries, place.keys));
     const Position all = detail::clamp_position(count);
+    // No rows, said so that no tile has any: a tile may well straddle an empty range.
     if (all < 1) return {0, 0, 0, place.keys};
     return {all, detail::clamp_position(-offset), detail::clamp_position(all - offset), place.keys};
   }

@@ -15,6 +15,8 @@
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/operand.hpp>
+#include <heed/core/quotient.hpp>
 #include <heed/core/scalars.hpp>
 #include <heed/core/stored.hpp>
 #include <heed/gradients.hpp>
@@ -71,6 +73,9 @@ class Angles {
 
   /// To be called before positions [start, start + 16) are asked for, `start` a multiple of 16.
   void start_at(Index start) {
+    if (started_ && start == at_) return;
+    started_ = true;
+    at_ = start;
     for (std::size_t p = 0; p < start_.size(); ++p) start_[p] = turn(static_cast<double>(start), p);
   }
 
@@ -98,6 +103,8 @@ class Angles {
 
   std::vector<double> frequencies_;
   std::vector<Turn> steps_, start_;
+  Index at_ = 0;  // start_ holds those by this, once started
+  bool started_ = false;
   std::uint32_t known_ = 0;  // bit r: steps_ holds those by r
 };
 
@@ -159,9 +166,7 @@ void rotate_rows(M& x, const Rotary& options, Index width, double sign,
   using Scalar = typename M::Scalar;
   using Wide = Accumulator<Scalar>;
   constexpr Index together = Angles::together;
-  constexpr bool in_memory = std::is_same_v<Scalar, Wide> && std::is_floating_point_v<Scalar> && requires {
-    x.data();
-  };
+  constexpr bool in_memory = on_engine<Scalar> && directly_accessible<M>;
   const bool interleaved = options.pairs == RotaryPairs::interleaved;
   const Index pairs = width / 2, d = x.cols() / options.heads;
   if (pairs == 0) return;
@@ -266,9 +271,10 @@ auto rotary_runs(const Rotary&, const R& offsets, const S& firsts) {
 /// @throws std::invalid_argument naming what does not fit, before anything is written
 ///
 /// Angles, cosines and sines are taken in double and rounded once to what the turn is computed in (float for
-/// half): the angle is within 2^-51 · abs(position) of exact, cosine and sine within 2^-52 of the angle's.
-/// What a row gets depends on its position alone, not on the rows beside it. Cost: a sine and a cosine a pair
-/// for every 16 rows, shared by all heads, and 4 multiplications a pair and row. Allocates 34 w numbers.
+/// half): the angle is within 2^-51 · max(16, abs(position)) of exact, cosine and sine within 2^-51 of the
+/// angle's. What a row gets depends on its position alone, not on the rows beside it. Cost: a sine and a
+/// cosine a pair for every 16 rows and for up to 16 rows more, shared by all heads, and 4 multiplications a
+/// pair and row. Allocates 34 w numbers.
 template <class X>
 void rotary(X&& x, const Rotary& options = {}) {
   detail::rotate(x, options, 1, detail::rotary_runs(options));

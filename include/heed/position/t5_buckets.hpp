@@ -231,8 +231,9 @@ auto make_t5_bias(B&& table, const T5Buckets& options, Alignment alignment) {
 /// @throws std::invalid_argument for what t5_bucket() refuses (at once), and, when attention is called, for a
 ///   table of another size or with an element that is not finite
 ///
-/// attention_backward() gives the table's gradient with t5_bias_gradient(dtable). Cost: two lookups a pair,
-/// the first in a list of at most 2 · distance + 1 integers that is made here and shared by copies.
+/// attention_backward() gives the table's gradient with t5_bias_gradient(dtable). Cost: two lookups a
+/// diagonal of a block of pairs, or a pair where other terms stand beside it, the first in a list of at most
+/// 2 · distance + 1 integers that is made here and shared by copies.
 template <class B>
 auto t5_bias(B&& table, const T5Buckets& options = {}) {
   return detail::make_t5_bias(std::forward<B>(table), options, {});

