@@ -90,6 +90,7 @@ TEST(MaskPatterns, CountsOfLongSequences) {
   EXPECT_EQ(heed::visible_pairs(heed::chunked(1 << 10), n, n), n << 10);
   EXPECT_EQ(heed::visible_pairs(heed::prefix(7) & heed::chunked(n), n, n), 7 * n);
   EXPECT_EQ(heed::visible_pairs(heed::global_tokens(5), n, n), 5 * n + 5 * (n - 5));
+  EXPECT_EQ(heed::visible_pairs(heed::global_tokens({std::numeric_limits<Index>::max()}), n, n), 0);
   EXPECT_EQ(heed::visible_pairs(!heed::causal(), n, n), n * (n - 1) / 2);
   EXPECT_EQ(heed::visible_pairs(heed::dilated(3, 0, 1 << 18), n, n), n * 4 - (n >> 2) * 6);
   EXPECT_EQ(

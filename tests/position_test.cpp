@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <stdexcept>
 #include <vector>
 
@@ -236,6 +237,8 @@ TEST(Rotary, Refuses) {
   EXPECT_THROW(heed::rotary(x, {.width = 8}), std::invalid_argument);
   EXPECT_THROW(heed::rotary(x, {.width = -2}), std::invalid_argument);
   EXPECT_THROW(heed::rotary(x, {.base = 0}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {.first = std::numeric_limits<Index>::min()}), std::invalid_argument);
+  EXPECT_THROW(heed::rotary(x, {.first = std::numeric_limits<Index>::max()}), std::invalid_argument);
   EXPECT_THROW(heed::rotary(x, {}, std::vector<int>{0, 4}), std::invalid_argument);
   EXPECT_THROW(heed::rotary(x, {}, std::vector<int>{1, 5}), std::invalid_argument);
   EXPECT_THROW(heed::rotary(x, {}, std::vector<int>{0, 4, 3, 5}), std::invalid_argument);

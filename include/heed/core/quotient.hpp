@@ -21,7 +21,7 @@ HEED_INLINE constexpr Eigen::Index quotient(Eigen::Index a, Eigen::Index b) {
 
 /// a / b rounded down, b > 0.
 HEED_INLINE constexpr Eigen::Index floor_quotient(Eigen::Index a, Eigen::Index b) {
-  return a >= 0 ? quotient(a, b) : -quotient(b - 1 - a, b);
+  return a >= 0 ? quotient(a, b) : -quotient(-(a + 1), b) - 1;
 }
 
 }  // namespace heed::inline HEED_ABI::detail

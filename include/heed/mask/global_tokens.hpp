@@ -108,6 +108,7 @@ class GlobalTokens : public mask_tag {
     std::sort(positions.begin(), positions.end());
     std::vector<KeyRange> runs;
     for (const Index p : positions) {
+      if (p > std::numeric_limits<Position>::max()) break;  // no sequence has it
       if (runs.empty() || p > runs.back().end)
         runs.push_back({p, p + 1});
       else if (p == runs.back().end)

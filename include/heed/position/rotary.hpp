@@ -184,7 +184,7 @@ void rotate_rows(M& x, const Rotary& options, Index width, double sign,
     for (Index begin = run.begin; begin < run.end;) {
       const Index position = run.first + (begin - run.begin);
       const Index start = floor_quotient(position, together) * together;
-      const Index left = start + together - position;
+      const Index left = together - (position - start);
       const Index count = run.end - begin < left ? run.end - begin : left;
       angles.start_at(start);
       for (Index r = 0; r < count; ++r)
@@ -233,7 +233,12 @@ void rotate(X& x, const Rotary& options, double sign, const MakeRuns& runs) {
   check_writable<X>();
   auto& to = const_cast<std::remove_cv_t<X>&>(x);
   const Index width = rotary_width(options, to.cols());
-  rotate_rows(to, options, width, sign, runs(to.rows()));
+  const std::vector<PositionRun> where = runs(to.rows());
+  constexpr Index most = Index{1} << 53;
+  for (const PositionRun& run : where)
+    if (run.first > most || run.first < -most)
+      fail("rotary: the first position is ", run.first, ", a double counts to ", most, " either way");
+  rotate_rows(to, options, width, sign, where);
 }
 
 /// The runs of one sequence, of many, and of many with a first position each.
