@@ -157,6 +157,16 @@ HEED_NOINLINE bool tiles_share(const Rules& rules, const TileRows* rows, int cou
   return false;
 }
 
+/// Asks for the first of some keys, and their values, in about so many steps.
+template <class T>
+RowFetcher<T> fetch_keys(const Operand<const T>& k, const Operand<const T>& v, const Shape& s, KeyRange keys,
+                         Index steps) {
+  if (k.column != 1 || v.column != 1) return {};
+  const Index rows = keys.size() < block_keys ? keys.size() : block_keys;
+  const T *const first_key = k.data + keys.begin * k.row, *const first_value = v.data + keys.begin * v.row;
+  return {first_key, k.row, s.d, first_value, v.row, s.d_v, rows, rows / (steps + 1) + 1};
+}
+
 /// Tiles [first_tile, first_tile + tiles) of one head.
 template <class T, class Spec>
 HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, const ForwardPlan& plan,
@@ -217,23 +227,31 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
         k.data + some.begin * k.row, k.row, k.column, v.data + some.begin * v.row, v.row, v.column, keys};
     RowFetcher<T> ahead;
     next = from < some.end ? KeyRange{from, some.end} : seen_from(from);
-    // Tiles that do not share this stretch hardly all see it.
-    const Index steps = (together ? count : 1) * (keys + d_v) / tile_rows<tile_packs> + 1;
-    if (k.column == 1 && v.column == 1 && !next.empty() && !(copies.active() && copies.holds(next.begin))) {
-      const Index left = next.size() < block_keys ? next.size() : block_keys;
-      const T* const k_next = k.data + next.begin * k.row;
-      ahead = {k_next, k.row, d, v.data + next.begin * v.row, v.row, d_v, left, left / steps + 1};
-    } else if (out.column == 1 && q.column == 1 && !alone && next.empty()) {
+    const auto ask_for = [&](KeyRange soon, Index steps) {
+      if (soon.empty() || (copies.active() && copies.holds(soon.begin))) return;
+      ahead = fetch_keys(k, v, p.shape, soon, steps);
+    };
+    const bool separate = !alone && !together;
+    const Index steps = count * (keys + d_v) / tile_rows<tile_packs>;
+    if (!separate) ask_for(next, steps);
+    if (out.column == 1 && q.column == 1 && !alone && next.empty()) {
       // No more keys: what is needed next are the rows to be written, and the queries before these, whose
       // turn it probably is.
       const Index end = rows[count - 1].end, left = end - rows[0].begin;
       const Index before = rows[0].begin >= left ? rows[0].begin - left : rows[0].begin;
       ahead = {q.data + before * q.row, q.row, d, out.data + rows[0].begin * out.row, out.row, d_v, left,
-               left / steps + 1};
+               left / (steps + 1) + 1};
     }
     if (copies.active()) block = copies.block(place, key_head, some.begin, keys);
     for (int g = 0; g < count; ++g) {
       const QueryTile<T> tile(scratch + g * tile_size, d, d_v);
+      if (separate) {
+        // While this tile is worked on, what the next one sees here, or the first one further on.
+        KeyRange soon =
+            g + 1 < count ? rules.key_ranges(rows[g + 1].begin, rows[g + 1].end, some.begin) : next;
+        if (soon.empty() || soon.begin >= from) soon = next;
+        ask_for(soon, (block_keys + d_v) / tile_rows<tile_packs>);
+      }
       using Work = ForwardWork<T, Rules, Scorer, AllRules>;
       const Work work{tile, seen, rows[g], rules, scorer, block, some.begin, ahead, all_rules};
       TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
