@@ -58,6 +58,7 @@ void add(const char* name, const Selection& selection) {
   add("argmax_straight_through", heed::argmax(heed::straight_through));
   add("sample_1", heed::sample(1));
   add("sample_8", heed::sample(1, 8));
+  add("gumbel_softmax_0.5", heed::gumbel_softmax(0.5, 1));
   return true;
 }();
 

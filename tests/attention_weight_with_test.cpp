@@ -3,6 +3,7 @@
 #include "oracle.hpp"
 
 #include <heed/attention_backward.hpp>
+#include <heed/attention_weights.hpp>
 #include <heed/functions.hpp>
 #include <heed/mask/causal.hpp>
 #include <heed/score/scale.hpp>
@@ -99,6 +100,22 @@ TEST(WeightWith, SeesVisiblePairsAlone) {
   EXPECT_TRUE(heed::attention(q, k, k, heed::weight_with(f), heed::causal())
                   .isApprox(heed::attention(q, k, k, heed::causal()), 1e-5f));
   EXPECT_THROW((void)heed::attention(q, k, k, heed::weight_with(f)), std::logic_error);
+}
+
+/// attention_weights() shows what the values are mixed by.
+TEST(WeightWith, WeightsAreThoseThatMix) {
+  Dice dice(97);
+  const Matrix<double> q = dice.matrix<double>(9, 6), k = dice.matrix<double>(11, 6),
+                       v = dice.matrix<double>(11, 3);
+  const auto check = [&](const auto& variant) {
+    const Matrix<double> w = heed::attention_weights(q, k, variant);
+    EXPECT_TRUE(heed::attention(q, k, v, variant).isApprox(w * v, 1e-12));
+    EXPECT_FALSE(w.isApprox(heed::attention_weights(q, k, heed::causal()), 1e-3));
+  };
+  check(heed::spec(heed::causal(),
+                   heed::weight_with([](auto w, auto i, auto j) { return w * w + (i - j) * 0.01; })));
+  const Matrix<double> centers = dice.matrix<double>(9, 1).array() + 5;
+  check(heed::spec(heed::local_p(centers, 2)));
 }
 
 /// Center 4.3, D = 2: the Gaussian at 3 to 6.

@@ -118,7 +118,8 @@ using WeightsType = std::conditional_t<std::is_same_v<Scalar, float>, double, Ac
 }  // namespace detail
 
 /// The weights with which the chosen rows of q attend to the keys, each in [0, 1], summing to 1 over the keys
-/// of a row and head (0 where a query sees no key), before dropout:
+/// of a row and head (0 where a query sees no key) unless a sink or weight_with() says otherwise, before
+/// dropout:
 ///
 ///     heed::attention_weights(q, k, heed::causal())                                       N x M
 ///     heed::attention_weights(q, k, spec, heed::rows({4, 7}), heed::head(1))              2 x M
@@ -164,7 +165,8 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
                         row);
       detail::select_row(bundle, place, token - place.query_begin, row);
       for (const detail::Weight<Wide>& w : row)
-        weights(n, m * shape.longest + w.key) = static_cast<Scalar>(w.value);
+        weights(n, m * shape.longest + w.key) =
+            static_cast<Scalar>(detail::changed_weight(bundle, place, token - place.query_begin, w));
     }
   }
   return weights;

@@ -186,14 +186,22 @@ SelectedRow<Wide> select_row(const Spec& spec, const Place& place, Index i, std:
   return selected;
 }
 
-/// What is mixed: weights after the weight function and dropout.
+/// A weight after the weight function,
+template <class Wide, class Spec>
+Wide changed_weight(const Spec& spec, const Place& place, Index i, const Weight<Wide>& w) {
+  if constexpr (Spec::changes_weights)
+    return spec.bind_weight_function(place)(w.value, static_cast<Position>(i), w.key);
+  else
+    return w.value;
+}
+/// and after dropout: what is mixed.
 template <class Wide, class Spec, class Rules>
 Wide mixed_weight(const Spec& spec, const Rules& rules, const Place& place, Index i, const Weight<Wide>& w) {
-  Wide mixed = w.value;
-  const auto position = static_cast<Position>(i);
-  if constexpr (Spec::changes_weights) mixed = spec.bind_weight_function(place)(mixed, position, w.key);
-  if constexpr (Rules::drops) mixed = Wide(mixed * rules.dropped.template factor<Wide>(position, w.key));
-  return mixed;
+  const Wide changed = changed_weight(spec, place, i, w);
+  if constexpr (Rules::drops)
+    return Wide(changed * rules.dropped.template factor<Wide>(static_cast<Position>(i), w.key));
+  else
+    return changed;
 }
 
 /// Its derivative by the weight that the selection made.
