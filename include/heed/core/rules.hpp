@@ -62,21 +62,15 @@ constexpr int parameters_of() {
 /// Does a bound term add a function of i - j alone, which may be asked about queries and keys that do not
 /// exist?
 template <class Term>
-constexpr bool adds_by_distance() {
-  if constexpr (requires { Term::adds_by_distance; })
-    return Term::adds_by_distance;
-  else
-    return false;
-}
+concept adds_by_distance = requires {
+  requires Term::adds_by_distance;
+};
 
 /// Is a bound term c tanh(s / c), with c a number called `cap`?
 template <class Term>
-constexpr bool caps() {
-  if constexpr (requires { Term::caps; })
-    return Term::caps;
-  else
-    return false;
-}
+concept caps = requires {
+  requires Term::caps;
+};
 
 /// The bound dropout of a spec without one.
 struct NothingDropped {
@@ -96,9 +90,9 @@ struct Rules {
   static constexpr bool drops = Dropped::drops;
   /// All that the terms do is to add functions of i - j.
   static constexpr bool adds_by_distance = sizeof...(BoundTerms) > 0 &&
-                                           (true && ... && detail::adds_by_distance<BoundTerms>());
+                                           (true && ... && detail::adds_by_distance<BoundTerms>);
   /// The one term is a softcap.
-  static constexpr bool caps = sizeof...(BoundTerms) == 1 && (true && ... && detail::caps<BoundTerms>());
+  static constexpr bool caps = sizeof...(BoundTerms) == 1 && (true && ... && detail::caps<BoundTerms>);
   /// Learnable numbers of the terms.
   static constexpr int parameters = (0 + ... + parameters_of<BoundTerms>());
 

@@ -118,6 +118,19 @@ HEED_INLINE Pack<T> with_sign(Pack<T> size, Pack<T> of) {
 #endif
 }
 
+/// a / b, b as for reciprocal(); in float by Newton's step on an approximation, where the set has one.
+template <class T>
+HEED_INLINE Pack<T> quotient_of(Pack<T> a, Pack<T> b) {
+#if HEED_LANES == HEED_LANES_AVX512
+  if constexpr (sizeof(T) == 4) {
+    const Pack<T> r = {_mm512_maskz_rcp14_ps(0xFFFF, b.raw)};
+    const Pack<T> t = a * r;
+    return multiply_add(r, minus_product(b, t, a), t);
+  }
+#endif
+  return a / b;
+}
+
 /// tanh x to within 3 ULP for every x: tanh(-x) is exactly -tanh(x), ±∞ gives ±1, |tanh x| ≤ 1, NaN stays
 /// NaN. For a = |x| it is (e^2a - 1) / (e^2a + 1), with e^2a - 1 = power · rest + (power - 1) free of
 /// cancellation.
@@ -128,14 +141,7 @@ HEED_INLINE Pack<T> tanh(Pack<T> x) {
   const TwiceExp<T> e = twice_exp(a);
   const Pack<T> less = multiply_add(e.power, e.rest, e.power - broadcast(T(1)));
   const Pack<T> more = less + broadcast(T(2));
-#if HEED_LANES == HEED_LANES_AVX512
-  if constexpr (single) {
-    const Pack<T> r = {_mm512_maskz_rcp14_ps(0xFFFF, more.raw)};
-    const Pack<T> t = less * r;
-    return with_sign(multiply_add(r, minus_product(more, t, less), t), x);
-  }
-#endif
-  return with_sign(less / more, x);
+  return with_sign(quotient_of(less, more), x);
 }
 
 /// tanh of n packs at once, each step for all of them before the next: alone, every step would wait for the
@@ -169,15 +175,6 @@ HEED_INLINE void tanh_together(Pack<T> (&x)[n]) {
         q[v] = multiply_add(q[v], z[v], broadcast(below[c]));
       }
 #pragma GCC unroll 4
-    for (int v = 0; v < n; ++v) {
-      p[v] = p[v] * x[v];
-#if HEED_LANES == HEED_LANES_AVX512
-      const Pack<T> r = {_mm512_maskz_rcp14_ps(0xFFFF, q[v].raw)};
-      const Pack<T> t = p[v] * r;
-      x[v] = multiply_add(r, minus_product(q[v], t, p[v]), t);
-#else
-      x[v] = p[v] / q[v];
-#endif
-    }
+    for (int v = 0; v < n; ++v) x[v] = quotient_of(p[v] * x[v], q[v]);
   }
 }
