@@ -84,7 +84,7 @@ void causal(benchmark::State& state, Sizes s) {
   backward(state, s, heed::spec(heed::causal()), pairs_causal(s, s.keys));
 }
 void window(benchmark::State& state, Sizes s) {
-  backward(state, s, heed::spec(heed::last(256)), pairs_causal(s, 256));
+  backward(state, s, heed::spec(heed::sliding_window(256)), pairs_causal(s, 256));
 }
 void vision(benchmark::State& state, Sizes s) {
   std::vector<Index> offsets;

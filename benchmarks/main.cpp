@@ -20,7 +20,7 @@ void extra_memory_of(benchmark::State& state, Eigen::Index n, Eigen::Index windo
   for (auto _ : state) {
     const long long bytes = measure::extra_memory([&] {
       heed::Workspace workspace;
-      heed::attention_into(out, q, q, q, workspace, heed::last(window), heed::on(heed::serial()));
+      heed::attention_into(out, q, q, q, workspace, heed::sliding_window(window), heed::on(heed::serial()));
     });
     state.counters["extra_KB"] = static_cast<double>(bytes) / 1024.0;
   }

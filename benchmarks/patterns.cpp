@@ -134,7 +134,7 @@ void million(benchmark::State& state) {
   constexpr Index tokens = 1 << 20, eighth = tokens / 8;
   const Sizes s{1, 1, tokens, tokens, 64};
   Operands<float> x(s);
-  const auto variant = heed::spec(heed::last(512), heed::on(heed::serial()));
+  const auto variant = heed::spec(heed::sliding_window(512), heed::on(heed::serial()));
   heed::Workspace workspace;
   const auto attend = [&](Index n) {
     heed::attention_into(x.out.topRows(n), x.q.topRows(n), x.k.topRows(n), x.v.topRows(n), workspace,
@@ -166,14 +166,14 @@ const int registered = [] {
   fit(
       "attention/complexity/full/1x64", [](Index) { return spec(); }, 512, 8192, benchmark::oNSquared);
   fit(
-      "attention/complexity/window512/1x64", [](Index) { return last(512); }, 4096, 65536, benchmark::oN);
+      "attention/complexity/window512/1x64", [](Index) { return sliding_window(512); }, 4096, 65536, benchmark::oN);
   fit("attention/complexity/block_sparse64/1x64", eight_blocks, 4096, 65536, benchmark::oN);
   benchmark::RegisterBenchmark("attention/million/window512/1x1048576x64", million)
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime()
       ->Iterations(1);
-  add("attention/pattern/window256/1x16384x64", [](Index) { return last(256); });
-  add("attention/pattern/window512/1x16384x64", [](Index) { return last(512); });
+  add("attention/pattern/window256/1x16384x64", [](Index) { return sliding_window(256); });
+  add("attention/pattern/window512/1x16384x64", [](Index) { return sliding_window(512); });
   add("attention/pattern/longformer256_16/1x16384x64", [](Index) { return longformer(256, 16); });
   add("attention/pattern/bigbird64_3_2_3/1x16384x64", [](Index) { return bigbird(64, 3, 2, 3, 1); });
   add("attention/pattern/block_sparse64/1x16384x64", [](Index n) { return tenth_of_blocks(n, 64); });

@@ -16,7 +16,7 @@ void causal(benchmark::State& state, Sizes s) {
   run_case<float>(state, s, heed::spec(heed::causal()), pairs_causal(s, s.keys));
 }
 void window(benchmark::State& state, Sizes s, Index w) {
-  run_case<float>(state, s, heed::spec(heed::last(w)), pairs_causal(s, w));
+  run_case<float>(state, s, heed::spec(heed::sliding_window(w)), pairs_causal(s, w));
 }
 
 /// A batch of images: sequences of equal length, one after the other in rows.

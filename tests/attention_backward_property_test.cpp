@@ -43,7 +43,7 @@ TEST(AttentionBackward, BiasGradientOfEveryShape) {
         });
     EXPECT_LT(distance(db, want), 1e-12) << rows << " x " << columns;
     EXPECT_LT(distance(dq, eq), 1e-12) << rows << " x " << columns;
-    x.gradients(spec, heed::into(dq, dk, dv), heed::bias_gradient(db), heed::accumulate);
+    x.gradients(spec, heed::into(dq, dk, dv), heed::bias_gradient(db), heed::accumulating);
     EXPECT_LT(distance(db, 2 * want), 1e-11) << rows << " x " << columns;
   }
 }
@@ -119,7 +119,7 @@ TEST(AttentionBackward, BlocksOfOneMatrixAndAccumulate) {
     RowMatrix<float> want(n, 3 * d);
     want << dq, dk, dv;
     EXPECT_LT(distance(dx, want), 1e-6);
-    heed::attention_backward(dout, q, k, v, out, saved, heed::causal(), heed::accumulate,
+    heed::attention_backward(dout, q, k, v, out, saved, heed::causal(), heed::accumulating,
                              heed::into(dx.leftCols(d), dx.middleCols(d, d), dx.rightCols(d)));
     EXPECT_LT(distance(dx, 2 * want), 4e-6);
   }
@@ -240,7 +240,7 @@ TEST(AttentionBackward, LongHeadsAreCutInPieces) {
     EXPECT_LT(distance(one.dv, dv), 1e-13);
     heed::Workspace workspace;
     Matrix<double> to_dq = dq, to_dk = dk, to_dv = dv;
-    heed::attention_backward(dout, q, k, v, out, saved, spec, heed::on(pool), heed::accumulate,
+    heed::attention_backward(dout, q, k, v, out, saved, spec, heed::on(pool), heed::accumulating,
                              heed::into(to_dq, to_dk, to_dv), heed::use(workspace));
     EXPECT_LT(distance(to_dq, 2 * dq), 1e-12);
     EXPECT_LT(distance(to_dk, 2 * dk), 1e-12);

@@ -118,7 +118,7 @@ TEST(AttentionErrors, Parameters) {
   EXPECT_EQ(said(q, k, k, heed::softcap(infinity)), "heed: softcap is inf, it must be positive and finite");
   EXPECT_EQ(said(q, k, k, heed::window(2, -3)),
             "heed: window: left is 2 and right is -3, there is no position between");
-  EXPECT_EQ(said(q, k, k, heed::last(0)),
+  EXPECT_EQ(said(q, k, k, heed::sliding_window(0)),
             "heed: window: left is -1 and right is 0, there is no position between");
   EXPECT_EQ(said(q, k, k, heed::heads(2), heed::alibi({1.0})), "heed: alibi: 1 slopes for 2 heads");
   EXPECT_EQ(said(q, k, k, heed::heads(2), heed::alibi({1.0, nan})),

@@ -67,7 +67,7 @@ TEST(AttentionGapsUnions, AddsToWhatIsThere) {
     const auto g = heed::attention_backward(dout, in.q, in.k, in.v, out, saved, mask);
     Matrix<double> dq = Matrix<double>::Ones(70, 16), dk = dq, dv = dq;
     heed::attention_backward(dout, in.q, in.k, in.v, out, saved, mask, heed::into(dq, dk, dv),
-                             heed::accumulate);
+                             heed::accumulating);
     EXPECT_TRUE((dq.array() - 1).isApprox(g.dq.array(), 1e-13));
     EXPECT_TRUE((dk.array() - 1).isApprox(g.dk.array(), 1e-13));
     EXPECT_TRUE((dv.array() - 1).isApprox(g.dv.array(), 1e-13));

@@ -121,7 +121,7 @@ void against_loops(const char* name, double allowed, Index n, Index m, Index d, 
     // Added to what is there.
     const Matrix<T> q_before = dq.view(), k_before = dk.view(), v_before = dv.view();
     heed::linear_attention_backward(gd.view(), gq.view(), gk.view(), gv.view(), go.view(), spec,
-                                    heed::into(dq.view(), dk.view(), dv.view()), heed::accumulate);
+                                    heed::into(dq.view(), dk.view(), dv.view()), heed::accumulating);
     EXPECT_TRUE(Matrix<T>(dq.view()).isApprox(2 * q_before, T(1e-6)));
     EXPECT_TRUE(Matrix<T>(dk.view()).isApprox(2 * k_before, T(1e-6)));
     EXPECT_TRUE(Matrix<T>(dv.view()).isApprox(2 * v_before, T(1e-6)));

@@ -108,7 +108,7 @@ TEST(AttentionListed, UnseenKeysAreNotRead) {
       EXPECT_TRUE(g.dk.row(j).allFinite());
     }
   Matrix<float> dq = Matrix<float>::Ones(n, 8), dk = Matrix<float>::Ones(m, 8), dv = dk;
-  heed::attention_backward(dout, q, k, v, out, saved, mask, heed::into(dq, dk, dv), heed::accumulate);
+  heed::attention_backward(dout, q, k, v, out, saved, mask, heed::into(dq, dk, dv), heed::accumulating);
   EXPECT_TRUE((dq.array() - 1).isApprox(g.dq.array(), 1e-5f));
   EXPECT_TRUE((dk.array() - 1).isApprox(g.dk.array(), 1e-5f));
   EXPECT_TRUE((dv.array() - 1).isApprox(g.dv.array(), 1e-5f));

@@ -33,7 +33,7 @@ void window() {
     const Index left = dice.of(sides), right = dice.of(sides);
     const Index offset = dice.below(2 * c.m + 3) - c.m - 1;
     const auto mask =
-        t % 5 == 0   ? heed::last(1 + dice.below(70))
+        t % 5 == 0   ? heed::sliding_window(1 + dice.below(70))
         : t % 5 == 1 ? heed::window(left, right, heed::top_left)
         : t % 5 == 2 ? heed::window(left, right, offset)
         : t % 5 == 3 ? heed::window(left + (left < 300 ? 20 : 0), -dice.below(20))  // ends before the query

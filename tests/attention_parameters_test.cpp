@@ -121,7 +121,7 @@ TEST(AttentionParameters, AccumulateAndBitsForAnyNumberOfThreads) {
   EXPECT_EQ(one, many);
   twice = one;
   Matrix<float> dq = Matrix<float>::Zero(x.q.rows(), x.q.cols()), dk = dq, dv = dq;
-  x.gradients(theta, twice, heed::into(dq, dk, dv), heed::accumulate, heed::on(pool));
+  x.gradients(theta, twice, heed::into(dq, dk, dv), heed::accumulating, heed::on(pool));
   EXPECT_TRUE(twice.isApprox(2 * one, 1e-6f));
 }
 

@@ -101,7 +101,7 @@ TEST(AttentionT5Gradient, AccumulatesSumsHeadsAndKeepsBits) {
   Matrix<float> dq = Matrix<float>::Zero(x.q.rows(), x.q.cols()), dk(x.k), dv(x.v);
   Guarded<float> twice(one, Layout::spread);
   auto view = twice.view();
-  x.gradients(table, view, heed::into(dq, dk, dv), heed::accumulate, heed::on(pool));
+  x.gradients(table, view, heed::into(dq, dk, dv), heed::accumulating, heed::on(pool));
   EXPECT_TRUE(twice.intact());
   EXPECT_TRUE(Matrix<float>(twice.view()).isApprox(2 * one, 1e-6f));
 }

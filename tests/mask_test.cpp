@@ -68,7 +68,7 @@ TEST(Mask, Window) {
         }
       }
       expect(heed::window(heed::unbounded, heed::unbounded), one(n, m), [](Index, Index) { return true; });
-      expect(heed::last(3), one(n, m),
+      expect(heed::sliding_window(3), one(n, m),
              [&](Index i, Index j) { return i + m - n - 2 <= j && j <= i + m - n; });
     }
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The reference path: worked numbers, corner cases of SEMANTICS, and scalars that no engine knows.
+// The reference path: worked numbers, corner cases, and scalars that no engine knows.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -60,7 +60,7 @@ Matrix<double> draw(Index rows, Index cols, unsigned seed) {
   return Matrix<double>::NullaryExpr(rows, cols, [&](Index, Index) { return normal(engine); });
 }
 
-/// FORMULAS.md, scores: Q = I, K = [[0,1],[1,0]], V = [[1,2],[3,4]], unscaled.
+/// Q = I, K = [[0,1],[1,0]], V = [[1,2],[3,4]], unscaled.
 TEST(Reference, WorkedNumbersOfDotScores) {
   Matrix<double> q(2, 2), k(2, 2), v(2, 2);
   q << 1, 0, 0, 1;
@@ -82,7 +82,7 @@ TEST(Reference, DefaultScaleIsOneOverRootD) {
   EXPECT_EQ(attend<double>(q, k, v, heed::scale(-0.25)).out, attend<double>(Matrix<double>(-q), k, v).out);
 }
 
-/// FORMULAS.md, positions: the paper's slopes.
+/// The slopes of 2108.12409 for 8 heads, and what 12 heads append.
 TEST(Reference, AlibiSlopes) {
   for (Index h = 0; h < 8; ++h) EXPECT_EQ(heed::alibi_slope(h, 8), std::exp2(-static_cast<double>(h + 1)));
   const double appended[] = {.7071, .3536, .1768, .0884};

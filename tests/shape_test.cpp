@@ -113,7 +113,7 @@ TEST(Shape, Masks) {
             "heed: documents: 12 ids for queries, q has 10 rows");
   EXPECT_EQ(refusal(plain, heed::window(-3, 2)),
             "heed: window: left is -3 and right is 2, there is no position between");
-  EXPECT_EQ(refusal(plain, heed::last(0)),
+  EXPECT_EQ(refusal(plain, heed::sliding_window(0)),
             "heed: window: left is -1 and right is 0, there is no position between");
   EXPECT_EQ(refusal(plain, heed::window(-3, 3)), "");
   EXPECT_EQ(refusal(plain, heed::window(-3, heed::unbounded)), "");

@@ -116,7 +116,7 @@ class Decoder {
       heed::attention_backward(
           dcontexts, rows(queries_), keys_, annotations, joined_.block(t * texts, units, texts, width),
           saved_[static_cast<std::size_t>(t)], variant(), heed::into(rows(dqueries_), dkeys_, dannotations),
-          heed::score_gradient(weights.gradient), heed::accumulate, heed::use(workspace_));
+          heed::score_gradient(weights.gradient), heed::accumulating, heed::use(workspace_));
       ds_.noalias() += rows(dqueries_) * query.value.transpose();
     }
     gru.finish();

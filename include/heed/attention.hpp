@@ -153,7 +153,7 @@ void attend_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::Matri
 /// @param k M × (H_kv·d) keys; H_kv divides H, and query head h uses key head h / (H / H_kv)
 /// @param v M × (H_kv·d_v) values
 /// @param policies what makes the variant, in any order: `heads`, `sequences`, `scale`, masks (`causal`,
-/// `window`, `last`, `lengths`,
+/// `window`, `sliding_window`, `lengths`,
 ///   `documents`, `dense_mask`, `mask_where`, the sparse patterns in mask/, and what `&`, `|`, `!` make of
 ///   them), scores other than dot products (`additive`), score terms (`softcap`, `alibi`, `bias`,
 ///   `score_with`), `softmax`, `sink`, `dropout`, `save`, `use(workspace)`, `on`, `when`, or a `spec` of them

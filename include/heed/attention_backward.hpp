@@ -185,7 +185,7 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// @param q, k, v, out, saved what attention() was given and what it returned and saved
 /// @param policies the same as attention() had, in any order. Terms of the score are differentiated exactly,
 ///   by running them on dual numbers. Also: `into(dq, dk, dv)` to write to matrices of the caller's (the call
-///   then returns nothing), `accumulate` to add to them, `bias_gradient(db)`,
+///   then returns nothing), `accumulating` to add to them, `bias_gradient(db)`,
 ///   `sink_gradient(ds)`, `parameter_gradient(dtheta)`, `t5_bias_gradient(dtable)`, `score_gradient(dw)`,
 ///   `lse_gradient(dl)`,
 ///   `use(workspace)`
@@ -216,7 +216,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
                     std::is_same_v<Scalar, typename O::Scalar>,
                 "heed: dout, q, out and saved have different scalars");
   constexpr bool given = has_policy<Bundle, into_tag>;
-  static_assert(given || !has_policy<Bundle, accumulate_tag>, "heed: accumulate needs into(dq, dk, dv)");
+  static_assert(given || !has_policy<Bundle, accumulate_tag>, "heed: accumulating needs into(dq, dk, dv)");
   static_assert(!has_policy<Bundle, save_tag>, "heed: save() belongs to the forward pass");
   static_assert(!(Bundle::selects_rows && has_policy<Bundle, lse_gradient_tag>),
                 "heed: lse_gradient() is for softmax: other selections have no log-sum-exp that a loss uses");

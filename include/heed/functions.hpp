@@ -196,9 +196,12 @@ HEED_INLINE T tanh_of(T x) {
 }
 
 template <class T>
-concept other_scalar = !std::is_arithmetic_v<T>;
+concept number = std::is_arithmetic_v<T>;
 template <class T>
-concept whole = std::is_integral_v<T>;
+concept other_scalar = !number<T>;
+/// What functions of a number are computed in: whole ones in double.
+template <class T>
+using real = std::conditional_t<std::is_floating_point_v<T>, T, double>;
 
 /// What two arguments have in common: C++'s rule for numbers, else the one that the other converts to.
 template <class A, class B>
@@ -218,38 +221,40 @@ using joint = typename decltype(joint_of<A, B>())::type;
 
 }  // namespace detail
 
-/// e^x.
-HEED_INLINE float exp(float x) { return detail::exp_of(x); }
-HEED_INLINE double exp(double x) { return detail::exp_of(x); }
-inline long double exp(long double x) { return std::exp(x); }
-/// Natural logarithm.
-HEED_INLINE float log(float x) { return detail::log_of(x); }
-HEED_INLINE double log(double x) { return detail::log_of(x); }
-inline long double log(long double x) { return std::log(x); }
-/// Hyperbolic tangent.
-HEED_INLINE float tanh(float x) { return detail::tanh_of(x); }
-HEED_INLINE double tanh(double x) { return detail::tanh_of(x); }
-inline long double tanh(long double x) { return std::tanh(x); }
-/// Absolute value; abs(-0) = 0.
-HEED_INLINE float abs(float x) { return std::fabs(x); }
-HEED_INLINE double abs(double x) { return std::fabs(x); }
-inline long double abs(long double x) { return std::fabs(x); }
+// Those of numbers are templates: a plain exp(x) in a program that opens namespaces then takes the standard's
+// function of the very type, where it is in scope, and is never ambiguous.
 
-template <detail::whole T>
-HEED_INLINE double exp(T x) {
-  return exp(static_cast<double>(x));
+/// e^x.
+template <detail::number T>
+HEED_INLINE detail::real<T> exp(T x) {
+  if constexpr (std::is_same_v<T, long double>)
+    return std::exp(x);
+  else
+    return detail::exp_of(static_cast<detail::real<T>>(x));
 }
-template <detail::whole T>
-HEED_INLINE double log(T x) {
-  return log(static_cast<double>(x));
+/// Natural logarithm.
+template <detail::number T>
+HEED_INLINE detail::real<T> log(T x) {
+  if constexpr (std::is_same_v<T, long double>)
+    return std::log(x);
+  else
+    return detail::log_of(static_cast<detail::real<T>>(x));
 }
-template <detail::whole T>
-HEED_INLINE double tanh(T x) {
-  return tanh(static_cast<double>(x));
+/// Hyperbolic tangent.
+template <detail::number T>
+HEED_INLINE detail::real<T> tanh(T x) {
+  if constexpr (std::is_same_v<T, long double>)
+    return std::tanh(x);
+  else
+    return detail::tanh_of(static_cast<detail::real<T>>(x));
 }
-template <detail::whole T>
+/// Absolute value; abs(-0) = 0.
+template <detail::number T>
 HEED_INLINE T abs(T x) {
-  return x < T(0) ? static_cast<T>(-x) : x;
+  if constexpr (std::is_floating_point_v<T>)
+    return std::fabs(x);
+  else
+    return x < T(0) ? static_cast<T>(-x) : x;
 }
 
 // Every other scalar: its own function, found through its namespace.

@@ -82,9 +82,9 @@ auto into(DQ&& dq, DK&& dk, DV&& dv) {
   return policy;
 }
 
-struct Accumulate : accumulate_tag {};
+struct Accumulating : accumulate_tag {};
 /// All gradients are added to what their matrices hold, instead of overwriting it. Needs into().
-inline constexpr Accumulate accumulate{};
+inline constexpr Accumulating accumulating{};
 
 /// The policy made by bias_gradient().
 template <class Scalar>
@@ -107,7 +107,7 @@ struct BiasGradient : bias_gradient_tag {
 };
 
 /// Writes the derivative by what bias() adds: db may have any of the shapes that bias() takes, and holds the
-/// sum over the axes along which that shape is broadcast. Referred to; overwritten unless `accumulate` is
+/// sum over the axes along which that shape is broadcast. Referred to; overwritten unless `accumulating` is
 /// given. The forward pass need not have had a bias: this is then the derivative at bias 0.
 template <class DB>
 auto bias_gradient(DB&& db) {
@@ -136,7 +136,7 @@ struct SinkGradient : sink_gradient_tag {
 };
 
 /// Writes the derivative by the sinks: a vector of as many as there are heads, or one number, the sum over
-/// heads. Referred to; overwritten unless `accumulate` is given.
+/// heads. Referred to; overwritten unless `accumulating` is given.
 template <class DS>
 auto sink_gradient(DS&& ds) {
   detail::check_writable<DS>();
@@ -164,7 +164,7 @@ struct AlphaGradient : alpha_gradient_tag {
 };
 
 /// Writes the derivative by the α of entmax(α) (1909.00015): a vector of as many as there are heads, or one
-/// number, the sum over heads. Referred to; overwritten unless `accumulate` is given. Sums are taken in
+/// number, the sum over heads. Referred to; overwritten unless `accumulating` is given. Sums are taken in
 /// double.
 template <class DA>
 auto alpha_gradient(DA&& da) {
@@ -189,7 +189,7 @@ struct WeightParameterGradient : weight_parameter_gradient_tag {
 };
 
 /// Writes the derivative by the numbers of weight_with(f, x), N × H. Referred to; overwritten unless
-/// `accumulate` is given.
+/// `accumulating` is given.
 template <class DX>
 auto weight_parameter_gradient(DX&& dx) {
   detail::check_writable<DX>();
@@ -221,7 +221,7 @@ struct ParameterGradient : parameter_gradient_tag {
 };
 
 /// Writes the derivative by the parameters of score_with(f, theta): a vector of n, which gets the sum over
-/// heads, or a matrix of H × n, a row for each head. Referred to; overwritten unless `accumulate` is given.
+/// heads, or a matrix of H × n, a row for each head. Referred to; overwritten unless `accumulating` is given.
 /// Sums are taken in double.
 template <class D>
 auto parameter_gradient(D&& dtheta) {
@@ -254,7 +254,7 @@ struct ScoreGradient : score_gradient_tag {
 };
 
 /// Writes the derivative by the weights of additive(w): a vector of A, which gets the sum over heads, or a
-/// matrix of H × A, a row for each head. Referred to; overwritten unless `accumulate` is given. Each head of
+/// matrix of H × A, a row for each head. Referred to; overwritten unless `accumulating` is given. Each head of
 /// each sequence adds up in double, and these sums are added in order: bits do not depend on threads.
 template <class D>
 auto score_gradient(D&& dw) {

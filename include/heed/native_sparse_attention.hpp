@@ -212,10 +212,10 @@ auto native_sparse_attention_backward(const Eigen::MatrixBase<DO>& dout, const E
                                        saved.branch[0], layout, causal(), policies...);
   through_gate(1);
   attention_backward(dbranch, qs, ks, vs, saved.out[1], saved.branch[1], layout, saved.blocks.mask(),
-                     causal(), into(sum.dq, sum.dk, sum.dv), accumulate, policies...);
+                     causal(), into(sum.dq, sum.dk, sum.dv), accumulating, policies...);
   through_gate(2);
   attention_backward(dbranch, qs, ks, vs, saved.out[2], saved.branch[2], layout, window(o.window, 0),
-                     into(sum.dq, sum.dk, sum.dv), accumulate, policies...);
+                     into(sum.dq, sum.dk, sum.dv), accumulating, policies...);
   return NativeSparseGradients<typename Q::PlainObject, typename K::PlainObject, typename V::PlainObject,
                                typename G::PlainObject>{std::move(sum.dq), std::move(sum.dk),
                                                         std::move(sum.dv), std::move(dgates)};

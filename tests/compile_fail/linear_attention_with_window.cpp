@@ -5,5 +5,5 @@
 
 int main() {
   const Eigen::MatrixXf x = Eigen::MatrixXf::Zero(2, 2);
-  heed::linear_attention(x, x, x, heed::last(2));
+  heed::linear_attention(x, x, x, heed::sliding_window(2));
 }

@@ -67,7 +67,7 @@ void linear_backward(const Shape& shape, const Spec& spec, const DO& dout_expres
 /// @param dout N × (H·d_v), the incoming gradient
 /// @param q, k, v, out what linear_attention() was given and returned
 /// @param policies the same as it had, in any order. Also: `into(dq, dk, dv)` to write to matrices of the
-///   caller's (the call then returns nothing), and `accumulate` to add to them
+///   caller's (the call then returns nothing), and `accumulating` to add to them
 /// @return Gradients{dq, dk, dv} in the sizes and storage orders of q, k and v. Key heads get the sum over
 ///   their query heads. A query that sees no key, and a key that no query sees, get exact zeros.
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
@@ -90,7 +90,7 @@ auto linear_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
   static_assert(std::is_same_v<Scalar, typename DO::Scalar> && std::is_same_v<Scalar, typename O::Scalar>,
                 "heed: dout, q and out have different scalars");
   constexpr bool given = has_policy<Bundle, into_tag>, adds = has_policy<Bundle, accumulate_tag>;
-  static_assert(given || !adds, "heed: accumulate needs into(dq, dk, dv)");
+  static_assert(given || !adds, "heed: accumulating needs into(dq, dk, dv)");
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   bundle.template check_values<Accumulator<Scalar>>();
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");

@@ -39,7 +39,7 @@ struct BoundWindow {
 
 }  // namespace detail
 
-/// The policy made by window() and last().
+/// The policy made by window() and sliding_window().
 struct Window : mask_tag {
   Index left;
   Index right;
@@ -77,9 +77,9 @@ inline Window window(Index left, Index right) { return Window(left, right, {}); 
 inline Window window(Index left, Index right, top_left_t) { return Window(left, right, {false, 0}); }
 /// The same with a given off.
 inline Window window(Index left, Index right, Index offset) { return Window(left, right, {false, offset}); }
-/// The last w keys up to the query's own position: window(w - 1, 0).
+/// A sliding window (2004.05150): the last w keys up to the query's own position, window(w - 1, 0).
 /// w < 1 is an std::invalid_argument.
-inline Window last(Index w) { return window(w - 1, 0); }
+inline Window sliding_window(Index w) { return window(w - 1, 0); }
 
 }  // namespace heed::inline HEED_ABI
 

@@ -268,7 +268,7 @@ struct T5BiasGradient : relative_bias_gradient_tag {
 /// Writes the derivative by the table of the call's t5_bias() (one inside when() is not found): element (h,
 /// b) gets the sum of the gradients of all scores of head h whose positions fall into bucket b. H × buckets,
 /// or 1 × buckets for the sum over heads, whichever the table itself is. Referred to; overwritten unless
-/// `accumulate` is given. Float and double are added up in double over blocks of keys and queries, for each
+/// `accumulating` is given. Float and double are added up in double over blocks of keys and queries, for each
 /// sequence and head on its own, and then in order: bits are equal for any number of threads. Memory:
 /// sequences · H · buckets numbers of 8 bytes.
 template <class DB>
