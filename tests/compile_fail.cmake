@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: MIT
 cmake_minimum_required(VERSION 3.21)
 # cmake -D COMPILER=... -D SOURCE=... -D INCLUDE=... -P compile_fail.cmake
-# Passes when SOURCE does not compile and the compiler's output matches the regex in its first line, `// expect: regex`.
+# Passes when SOURCE does not compile and the compiler's output matches every regex of its first lines, `// expect: regex`.
 
-file(STRINGS ${SOURCE} first_line LIMIT_COUNT 1)
-if(NOT first_line MATCHES "^// expect: (.+)$")
+file(STRINGS ${SOURCE} lines)
+set(expected "")
+foreach(line IN LISTS lines)
+  if(NOT line MATCHES "^// expect: (.+)$")
+    break()
+  endif()
+  list(APPEND expected "${CMAKE_MATCH_1}")
+endforeach()
+if(NOT expected)
   message(FATAL_ERROR "The first line of ${SOURCE} must be `// expect: regex`.")
 endif()
-set(expected "${CMAKE_MATCH_1}")
 
 list(TRANSFORM INCLUDE PREPEND "-I")
 execute_process(COMMAND ${COMPILER} -std=c++20 -fsyntax-only ${INCLUDE} ${SOURCE}
                 RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(result EQUAL 0)
   message(FATAL_ERROR "${SOURCE} compiles, and must not.")
-elseif(NOT output MATCHES "${expected}")
-  message(FATAL_ERROR "${SOURCE} does not compile, but nothing in the output matches `${expected}`:\n${output}")
 endif()
+foreach(regex IN LISTS expected)
+  if(NOT output MATCHES "${regex}")
+    message(FATAL_ERROR "${SOURCE} does not compile, but nothing in the output matches `${regex}`:\n${output}")
+  endif()
+endforeach()

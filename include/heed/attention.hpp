@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/saved.hpp>
 #include <heed/core/scalars.hpp>
@@ -34,19 +35,9 @@ struct ResultOf {
   using type = Eigen::Matrix<typename Q::Scalar, rows, columns, order>;
 };
 
-template <class Spec, bool moves = false>
-constexpr void check_forward() {
-  static_assert(moves || !has_policy<Spec, bias_tangent_tag>,
-                "heed: bias_tangent() belongs to attention_jvp and attention_double_backward");
-  static_assert(!has_policy<Spec, into_tag> && !has_policy<Spec, accumulate_tag> &&
-                    !has_policy<Spec, bias_gradient_tag> && !has_policy<Spec, lse_gradient_tag> &&
-                    !has_policy<Spec, sink_gradient_tag> && !has_policy<Spec, parameter_gradient_tag> &&
-                    !has_policy<Spec, relative_bias_gradient_tag> && !has_policy<Spec, alpha_gradient_tag> &&
-                    !has_policy<Spec, weight_parameter_gradient_tag> && !has_policy<Spec, score_gradient_tag>,
-                "heed: into(), accumulate, bias_gradient(), sink_gradient(), parameter_gradient(), "
-                "t5_bias_gradient(), alpha_gradient(), weight_parameter_gradient(), score_gradient() and "
-                "lse_gradient() belong "
-                "to attention_backward");
+template <class Spec>
+constexpr auto check_forward() {
+  allow_only<call::attention, Spec, of_layout, mask_tag, of_scores, of_selection, of_execution, save_tag>();
 }
 
 template <class Q, class K, class V, class Spec>
@@ -62,7 +53,6 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
              const Shape& shape, const Spec& spec, Workspace* workspace) {
   using Scalar = typename Q::Scalar;
   constexpr bool saves = has_policy<Spec, save_tag>;
-  check_forward<Spec>();
   InPlace<Q> q(q_expression);
   InPlace<K> k(k_expression);
   InPlace<V> v(v_expression);
@@ -123,6 +113,7 @@ void attend_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::Matri
                 "heed: out and q have different scalars");
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
+  check_forward<Bundle>();
   check_types<Q, K, V, Bundle>();
   constexpr int any = Eigen::Dynamic;
   static_assert(int(Out::RowsAtCompileTime) == any || int(Q::RowsAtCompileTime) == any ||
@@ -177,6 +168,7 @@ auto attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, con
                P&&... policies) {
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
+  detail::check_forward<Bundle>();
   detail::check_types<Q, K, V, Bundle>();
   const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   typename detail::ResultOf<Q, V, Bundle>::type out(shape.queries, shape.heads * shape.d_v);

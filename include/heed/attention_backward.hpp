@@ -11,6 +11,7 @@
 
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/engine/run_backward.hpp>
 #include <heed/gradients.hpp>
 #include <heed/reference/attention_backward.hpp>
@@ -211,17 +212,16 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   using namespace detail;
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
+  allow_only<call::attention_backward, Bundle, of_layout, mask_tag, of_scores, of_selection, of_execution,
+             of_gradients, into_tag, accumulate_tag>();
   check_types<Q, K, V, Bundle>();
   static_assert(std::is_same_v<Scalar, typename Q::Scalar> && std::is_same_v<Scalar, typename DO::Scalar> &&
                     std::is_same_v<Scalar, typename O::Scalar>,
                 "heed: dout, q, out and saved have different scalars");
   constexpr bool given = has_policy<Bundle, into_tag>;
   static_assert(given || !has_policy<Bundle, accumulate_tag>, "heed: accumulating needs into(dq, dk, dv)");
-  static_assert(!has_policy<Bundle, save_tag>, "heed: save() belongs to the forward pass");
   static_assert(!(Bundle::selects_rows && has_policy<Bundle, lse_gradient_tag>),
                 "heed: lse_gradient() is for softmax: other selections have no log-sum-exp that a loss uses");
-  static_assert(!has_policy<Bundle, bias_tangent_tag>,
-                "heed: bias_tangent() belongs to attention_jvp and attention_double_backward");
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   bundle.template check_values<Accumulator<Scalar>>();
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");

@@ -10,6 +10,7 @@
 #include <heed/attention_backward.hpp>
 #include <heed/attention_jvp.hpp>
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/engine/run_backward.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -146,12 +147,8 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
       !has_policy<Bundle, score_tag>,
       "heed: attention_double_backward moves dot products only; additive() has first derivatives, by "
       "attention_backward");
-  static_assert(
-      !has_policy<Bundle, save_tag> && !has_policy<Bundle, into_tag> && !has_policy<Bundle, accumulate_tag> &&
-          !has_policy<Bundle, bias_gradient_tag> && !has_policy<Bundle, sink_gradient_tag> &&
-          !has_policy<Bundle, parameter_gradient_tag> && !has_policy<Bundle, relative_bias_gradient_tag>,
-      "heed: save(), into(), accumulate, bias_gradient(), sink_gradient(), parameter_gradient() and "
-      "t5_bias_gradient() are not for attention_double_backward");
+  allow_only<call::attention_double_backward, Bundle, of_layout, mask_tag, of_scores, of_selection,
+             of_execution, lse_gradient_tag, bias_tangent_tag>();
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   bundle.template check_values<Accumulator<Scalar>>();
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");

@@ -9,6 +9,7 @@
 
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/dual.hpp>
 #include <heed/engine/run_tangents.hpp>
 #include <heed/tangents.hpp>
@@ -113,15 +114,14 @@ auto attention_jvp(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
   using Scalar = typename Q::Scalar;
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
-  check_forward<Bundle, true>();
   check_types<Q, K, V, Bundle>();
   static_assert(!Bundle::selects_rows,
                 "heed: attention_jvp differentiates softmax; other selections have a backward pass only");
   static_assert(!has_policy<Bundle, score_tag>,
                 "heed: attention_jvp moves dot products only; additive() has first derivatives, by "
                 "attention_backward");
-  static_assert(!has_policy<Bundle, save_tag>,
-                "heed: attention_jvp returns the log-sum-exp; save() is not for it");
+  allow_only<call::attention_jvp, Bundle, of_layout, mask_tag, of_scores, of_selection, of_execution,
+             bias_tangent_tag>();
   static_assert(std::is_same_v<Scalar, typename QT::Scalar> && std::is_same_v<Scalar, typename KT::Scalar> &&
                     std::is_same_v<Scalar, typename VT::Scalar>,
                 "heed: tangents have another scalar than q, k and v");

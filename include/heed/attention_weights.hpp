@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/scalars.hpp>
@@ -140,6 +141,9 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
   static_assert(std::is_same_v<Scalar, typename K::Scalar>, "heed: q and k have different scalars");
 
   const auto bundle = spec(detail::policy_part(std::forward<Arguments>(arguments))...);
+  using Bundle = std::remove_const_t<decltype(bundle)>;
+  detail::allow_only<detail::call::attention_weights, Bundle, detail::of_layout, mask_tag, detail::of_scores,
+                     detail::of_selection, detail::of_execution>();
   const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), k.rows(), k.cols());
   const std::vector<Index> chosen_rows = detail::chosen<Rows>(shape.queries, arguments...);
   const std::vector<Index> chosen_heads = detail::chosen<HeadsShown>(shape.heads, arguments...);

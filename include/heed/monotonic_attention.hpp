@@ -14,6 +14,7 @@
 #include <heed/attention.hpp>
 #include <heed/attention_backward.hpp>
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/dual.hpp>
 #include <heed/select/monotonic.hpp>
 
@@ -22,13 +23,13 @@ namespace heed::inline HEED_ABI {
 namespace detail {
 
 template <class Spec>
-constexpr void check_monotonic_spec() {
+constexpr auto check_monotonic_spec() {
   static_assert(
       !has_policy<Spec, selection_tag> && !has_policy<Spec, sink_tag> && !has_policy<Spec, dropout_tag>,
       "heed: monotonic_attention() is a selection of its own: no softmax, sink() or dropout()");
-  static_assert(!has_policy<Spec, output_tag> && !has_policy<Spec, lse_gradient_tag> &&
-                    !has_policy<Spec, bias_tangent_tag> && !has_policy<Spec, workspace_tag>,
-                "heed: monotonic_attention() takes heads, sequences, scale, masks, score terms and on()");
+  static_assert(!has_policy<Spec, score_tag>,
+                "heed: monotonic_attention() scores by dot products: it takes no additive()");
+  allow_only<call::monotonic_attention, Spec, of_layout, mask_tag, scale_tag, term_tag, executor_tag>();
 }
 
 /// One query head of one sequence: its operands in Wide, and a block of rows at a time of probabilities.

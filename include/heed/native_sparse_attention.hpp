@@ -14,6 +14,7 @@
 #include <heed/attention_backward.hpp>
 #include <heed/block_top_k.hpp>
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/layout/heads.hpp>
 #include <heed/linear/pooled_attention.hpp>
 #include <heed/mask/causal.hpp>
@@ -47,14 +48,6 @@ struct NativeSparseGradients {
 };
 
 namespace detail {
-
-template <class P>
-constexpr void check_native_sparse_policy() {
-  static_assert(std::derived_from<std::remove_cvref_t<P>, executor_tag> ||
-                    std::derived_from<std::remove_cvref_t<P>, scale_tag> ||
-                    std::derived_from<std::remove_cvref_t<P>, workspace_tag>,
-                "heed: native_sparse_attention takes scale(), on() and use()");
-}
 
 inline NativeSparse resolved(NativeSparse o) {
   o.selection = resolved(o.selection);
@@ -112,7 +105,8 @@ auto native_sparse_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixB
                              const NativeSparse& options, NativeSparseSaved<Scalar>& saved,
                              const P&... policies) {
   using namespace detail;
-  (check_native_sparse_policy<P>(), ...);
+  const auto bundle = spec(policies...);
+  allow_only<call::native_sparse_attention, std::remove_const_t<decltype(bundle)>, scale_tag, of_execution>();
   static_assert(on_engine<Scalar>, "heed: native_sparse_attention takes float and double");
   static_assert(std::is_same_v<Scalar, typename Q::Scalar> && std::is_same_v<Scalar, typename G::Scalar>,
                 "heed: q, gates and saved have different scalars");
@@ -128,10 +122,10 @@ auto native_sparse_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixB
 
   saved.blocks = block_top_k(qs, ks, o.selection);
   saved.out[0] =
-      pooled_attention(qs, ks, vs, strides({o.stride}), layout, causal(), save(saved.branch[0]), policies...);
+      pooled_attention(qs, ks, vs, strides({o.stride}), layout, causal(), save(saved.branch[0]), bundle);
   saved.out[1] =
-      attention(qs, ks, vs, layout, saved.blocks.mask(), causal(), save(saved.branch[1]), policies...);
-  saved.out[2] = attention(qs, ks, vs, layout, window(o.window, 0), save(saved.branch[2]), policies...);
+      attention(qs, ks, vs, layout, saved.blocks.mask(), causal(), save(saved.branch[1]), bundle);
+  saved.out[2] = attention(qs, ks, vs, layout, window(o.window, 0), save(saved.branch[2]), bundle);
 
   const Index d_v = v.cols() / o.selection.key_heads;
   Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Q::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>
@@ -170,7 +164,8 @@ auto native_sparse_attention_backward(const Eigen::MatrixBase<DO>& dout, const E
                                       const Eigen::MatrixBase<G>& gates, const NativeSparse& options,
                                       const NativeSparseSaved<Scalar>& saved, const P&... policies) {
   using namespace detail;
-  (check_native_sparse_policy<P>(), ...);
+  const auto bundle = spec(policies...);
+  allow_only<call::native_sparse_attention, std::remove_const_t<decltype(bundle)>, scale_tag, of_execution>();
   using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>;
   const NativeSparse o = resolved(options);
   const Index h_count = o.selection.heads, n = q.rows();
@@ -209,13 +204,13 @@ auto native_sparse_attention_backward(const Eigen::MatrixBase<DO>& dout, const E
   };
   through_gate(0);
   auto sum = pooled_attention_backward(dbranch, qs, ks, vs, strides({o.stride}), saved.out[0],
-                                       saved.branch[0], layout, causal(), policies...);
+                                       saved.branch[0], layout, causal(), bundle);
   through_gate(1);
   attention_backward(dbranch, qs, ks, vs, saved.out[1], saved.branch[1], layout, saved.blocks.mask(),
-                     causal(), into(sum.dq, sum.dk, sum.dv), accumulating, policies...);
+                     causal(), into(sum.dq, sum.dk, sum.dv), accumulating, bundle);
   through_gate(2);
   attention_backward(dbranch, qs, ks, vs, saved.out[2], saved.branch[2], layout, window(o.window, 0),
-                     into(sum.dq, sum.dk, sum.dv), accumulating, policies...);
+                     into(sum.dq, sum.dk, sum.dv), accumulating, bundle);
   return NativeSparseGradients<typename Q::PlainObject, typename K::PlainObject, typename V::PlainObject,
                                typename G::PlainObject>{std::move(sum.dq), std::move(sum.dk),
                                                         std::move(sum.dv), std::move(dgates)};

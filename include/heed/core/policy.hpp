@@ -19,8 +19,10 @@ struct policy_tag {};
 struct mask_tag : policy_tag {};
 /// A change of one score: softcap, alibi, bias, score_with.
 struct term_tag : policy_tag {};
+/// One that depends on where a query and a key stand: alibi, t5_bias, adaptive_span.
+struct position_tag : term_tag {};
 /// A bias looked up by relative position.
-struct relative_bias_tag : term_tag {};
+struct relative_bias_tag : position_tag {};
 /// The tangent of a bias, in forward mode.
 struct bias_tangent_tag : term_tag {};
 /// How a query and a key make a score, instead of by their dot product.

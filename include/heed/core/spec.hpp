@@ -297,6 +297,24 @@ template <class Spec, class Tag>
 inline constexpr bool has_policy =
     !std::is_same_v<decltype(std::declval<const Spec&>().template find<Tag>()), std::nullptr_t>;
 
+/// The policies of a spec without those that derive from one of Tags.
+template <class... Tags, class Part>
+auto unless_tagged(const Part& part) {
+  if constexpr ((false || ... || std::derived_from<Part, Tags>))
+    return Pack<>{};
+  else
+    return Pack<Part>{{part}};
+}
+inline Pack<> join_all() { return {}; }
+template <class First, class... More>
+auto join_all(First first, More... more) {
+  return join(std::move(first), join_all(std::move(more)...));
+}
+template <class... Tags, std::size_t... I, class... P>
+auto without(const PackOf<std::index_sequence<I...>, P...>& parts) {
+  return spec_of(join_all(unless_tagged<Tags...>(detail::get<I>(parts))...));
+}
+
 /// find<Tag>(spec): the first policy that derives from Tag, or nullptr.
 template <class Tag, class... P>
 auto find(const Spec<P...>& spec) {

@@ -81,6 +81,7 @@ struct BoundTermWhen {
 /// A mask that hides nothing unless `active`.
 template <mask P>
 struct MaskWhen : mask_tag {
+  using chosen = P;
   bool active;
   P policy;
 
@@ -97,12 +98,18 @@ struct MaskWhen : mask_tag {
 /// A term that changes nothing unless `active`.
 template <term P>
 struct TermWhen : term_tag {
+  using chosen = P;
   bool active;
   P policy;
 
   TermWhen(bool flag, P p) : active(flag), policy(std::move(p)) {}
   void check(const Shape& shape) const {
     if (active) detail::check_policy(policy, shape);
+  }
+  template <class T>
+  void check_value() const {
+    if constexpr (requires { policy.template check_value<T>(); })
+      if (active) policy.template check_value<T>();
   }
   auto bind(const Place& place) const {
     using Bound = std::remove_cvref_t<decltype(policy.bind(place))>;
@@ -113,10 +120,16 @@ struct TermWhen : term_tag {
 /// A scale that leaves 1/sqrt(d) unless `active`.
 template <scale_policy P>
 struct ScaleWhen : scale_tag {
+  using chosen = P;
   bool active;
   P policy;
 
   ScaleWhen(bool flag, P p) : active(flag), policy(std::move(p)) {}
+  template <class T>
+  void check_value() const {
+    if constexpr (requires { policy.template check_value<T>(); })
+      if (active) policy.template check_value<T>();
+  }
   bool given() const { return active && policy.given(); }
   template <class T>
   T value() const {
@@ -130,6 +143,7 @@ struct ScaleWhen : scale_tag {
 /// No sink unless `active`.
 template <class P>
 struct SinkWhen : sink_tag {
+  using chosen = P;
   bool active;
   P policy;
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/engine/linear_problem.hpp>
 #include <heed/linear/feature_map.hpp>
@@ -41,18 +42,20 @@ constexpr void check_linear_policy() {
   static_assert(!std::derived_from<P, selection_tag> && !std::derived_from<P, sink_tag> &&
                     !std::derived_from<P, dropout_tag>,
                 "heed: a linear attention never forms scores: it takes no selection, sink() or dropout()");
-  constexpr bool gradient = std::derived_from<P, into_tag> || std::derived_from<P, accumulate_tag>;
-  static_assert(!std::derived_from<P, output_tag> || gradient,
-                "heed: a linear attention has no other output to save, and no gradients but dq, dk and dv");
-  static_assert(!gradient || pass == LinearPass::backward,
-                "heed: into() and accumulate belong to linear_attention_backward");
-  static_assert(!std::derived_from<P, lse_gradient_tag>,
-                "heed: a linear attention has no log-sum-exp: it takes no lse_gradient()");
+  static_assert(!std::derived_from<P, save_tag> && !std::derived_from<P, lse_gradient_tag>,
+                "heed: a linear attention has no log-sum-exp: it takes no save() and no lse_gradient()");
 }
 
 template <LinearPass pass, class... P>
-constexpr void check_linear(const Spec<P...>&) {
+constexpr auto check_linear(const Spec<P...>&) {
   (check_linear_policy<pass, P>(), ...);
+  if constexpr (pass == LinearPass::forward)
+    allow_only<call::linear_attention, Spec<P...>, of_layout, mask_tag, scale_tag, feature_tag, of_execution>();
+  else if constexpr (pass == LinearPass::backward)
+    allow_only<call::linear_attention_backward, Spec<P...>, of_layout, mask_tag, scale_tag, feature_tag,
+               of_execution, into_tag, accumulate_tag>();
+  else
+    allow_only<call::linear_attention_step, Spec<P...>, layout_tag, scale_tag, feature_tag, of_execution>();
   static_assert(count_of<feature_tag, P...> <= 1, "heed: two feature maps in one spec");
   static_assert(count_of<scale_tag, P...> == 0 || count_of<Performer, P...> == 1,
                 "heed: a linear attention never forms scores: it takes scale() with performer() only");

@@ -4,13 +4,13 @@
 #ifndef HEED_LINEAR_LINFORMER_HPP
 #define HEED_LINEAR_LINFORMER_HPP
 
-#include <concepts>
 #include <type_traits>
 #include <utility>
 
 #include <heed/attention.hpp>
 #include <heed/attention_backward.hpp>
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/linear/project_rows.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -32,20 +32,16 @@ struct LinformerGradients {
 
 namespace detail {
 
-template <class P>
-constexpr void check_linformer_policy() {
-  static_assert(!std::derived_from<P, mask_tag>,
+template <class Function, class Spec, class... More>
+constexpr auto check_linformer() {
+  static_assert(!may_have<Spec, mask_tag>,
                 "heed: Linformer's keys are mixtures of all tokens: no mask can hide a token from a query");
-  static_assert(!std::derived_from<P, sequences_tag>,
+  static_assert(!may_have<Spec, sequences_tag>,
                 "heed: Linformer's projections have a column for each token of one sequence: no sequences()");
-  static_assert(!std::derived_from<P, relative_bias_tag>,
-                "heed: Linformer's keys are mixtures of all tokens: they have no relative positions");
-  static_assert(!std::derived_from<P, into_tag> && !std::derived_from<P, accumulate_tag>,
-                "heed: linformer_backward returns its gradients: it takes no into() and no accumulate");
-}
-template <class... P>
-constexpr void check_linformer(const Spec<P...>&) {
-  (check_linformer_policy<P>(), ...);
+  static_assert(!may_have<Spec, position_tag>,
+                "heed: Linformer's keys are mixtures of all tokens: they have no relative positions, and it "
+                "takes no alibi() and no t5_bias()");
+  allow_only<Function, Spec, layout_tag, projection_tag, of_scores, of_selection, of_execution, More...>();
 }
 
 /// Sizes of a call, checked.
@@ -132,7 +128,7 @@ constexpr void check_scalars() {
 /// @param q N × (H·d), k M × (H_kv·d), v M × (H_kv·d_v), as attention() takes them
 /// @param e, f r × M projections of keys and values, for all heads; with the policy `per_head` one for each
 ///   key head, one below the other: (H_kv·r) × M
-/// @param policies those of attention(), but for masks, `sequences` and relative biases, which are compile
+/// @param policies those of attention(), but for masks, `sequences`, `alibi` and `t5_bias`, which are compile
 ///   errors: every projected key holds something of every token. Positions j count projected keys. `save` as
 ///   there.
 /// @return N × (H·d_v) in the storage order of q
@@ -155,7 +151,7 @@ auto linformer_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<
   using Scalar = typename Q::Scalar;
   check_scalars<Scalar, K, V, E, F>();
   const auto bundle = spec(std::forward<P>(policies)...);
-  check_linformer(bundle);
+  check_linformer<call::linformer_attention, std::remove_const_t<decltype(bundle)>, save_tag>();
   const LinformerShape shape(bundle, k, v, e, f);
   make_shape(bundle, q.rows(), q.cols(), shape.rank, k.cols(), shape.rank, v.cols());
   const InPlace<K> keys(k.derived());
@@ -163,7 +159,8 @@ auto linformer_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<
   const InPlace<E> of_keys(e.derived());
   const InPlace<F> of_values(f.derived());
   return attention(q, project_rows<Scalar>(shape, of_keys, keys, shape.d, bundle),
-                   project_rows<Scalar>(shape, of_values, values, shape.d_v, bundle), bundle);
+                   project_rows<Scalar>(shape, of_values, values, shape.d_v, bundle),
+                   without<projection_tag>(bundle.parts()));
 }
 
 /// The gradients of a loss by q, k, v, e and f, given its gradient dout by the output: with K' = e k and V' =
@@ -185,7 +182,7 @@ auto linformer_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   using namespace detail;
   check_scalars<Scalar, Q, K, V, E, F, O, DO>();
   const auto bundle = spec(std::forward<P>(policies)...);
-  check_linformer(bundle);
+  check_linformer<call::linformer_backward, std::remove_const_t<decltype(bundle)>, of_gradients>();
   const LinformerShape shape(bundle, k, v, e, f);
   make_shape(bundle, q.rows(), q.cols(), shape.rank, k.cols(), shape.rank, v.cols());
   const InPlace<K> keys(k.derived());
@@ -194,7 +191,7 @@ auto linformer_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   const InPlace<F> of_values(f.derived());
   auto inner = attention_backward(dout, q, project_rows<Scalar>(shape, of_keys, keys, shape.d, bundle),
                                   project_rows<Scalar>(shape, of_values, values, shape.d_v, bundle), out,
-                                  saved, bundle);
+                                  saved, without<projection_tag>(bundle.parts()));
   LinformerGradients<typename Q::PlainObject, typename K::PlainObject, typename V::PlainObject,
                      typename E::PlainObject, typename F::PlainObject>
       gradients;

@@ -14,6 +14,7 @@
 #include <heed/attention.hpp>
 #include <heed/attention_backward.hpp>
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/linear/pool_rows.hpp>
 #include <heed/mask/causal.hpp>
 #include <heed/mask/mask_where.hpp>
@@ -35,21 +36,15 @@ inline Strides strides(std::vector<Index> list) { return Strides(std::move(list)
 
 namespace detail {
 
-template <class P>
-constexpr void check_pooled_policy() {
-  static_assert(
-      !std::derived_from<P, mask_tag> || std::is_same_v<P, Causal>,
-      "heed: pooled keys are means of several tokens: of the masks pooled_attention takes causal()");
-  static_assert(!std::derived_from<P, sequences_tag>, "heed: pooled_attention takes one sequence");
-  static_assert(!std::derived_from<P, relative_bias_tag>,
-                "heed: pooled keys are means of several tokens: they have no relative positions");
-  static_assert(
-      !std::derived_from<P, into_tag> && !std::derived_from<P, accumulate_tag>,
-      "heed: pooled_attention_backward returns its gradients: it takes no into() and no accumulate");
-}
-template <class... P>
-constexpr void check_pooled(const Spec<P...>&) {
-  (check_pooled_policy<P>(), ...);
+template <class Function, class... More, class... P>
+constexpr auto check_pooled(const Spec<P...>&) {
+  static_assert((true && ... && (!std::derived_from<P, mask_tag> || std::is_same_v<P, Causal>)),
+                "heed: pooled keys are means of several tokens: of the masks pooled_attention takes causal()");
+  static_assert(!may_have<Spec<P...>, sequences_tag>, "heed: pooled_attention takes one sequence");
+  static_assert(!may_have<Spec<P...>, position_tag>,
+                "heed: pooled keys are means of several tokens: they have no relative positions, and "
+                "pooled_attention takes no alibi() and no t5_bias()");
+  allow_only<Function, Spec<P...>, layout_tag, mask_tag, of_scores, of_selection, of_execution, More...>();
 }
 
 /// Where the pooled keys of each scale lie.
@@ -137,7 +132,7 @@ auto pooled_spec(const Spec<P...>& all, const PooledKeys& keys, Index queries) {
 ///
 /// @param q N × (H·d), k M × (H_kv·d), v M × (H_kv·d_v), as attention() takes them
 /// @param scales at least one stride, each at least 1
-/// @param policies those of attention(), but for `sequences`, relative biases and masks other than causal(),
+/// @param policies those of attention(), but for `sequences`, `alibi`, `t5_bias` and masks other than causal(),
 ///   which are compile errors. With causal() a query sees a mean when it may see all of its tokens. Positions
 ///   j in functors count means.
 /// @return N × (H·d_v) in the storage order of q. With causal() the first queries may see no mean: zeros.
@@ -154,7 +149,7 @@ auto pooled_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>&
                       const Eigen::MatrixBase<V>& v, const Strides& scales, P&&... policies) {
   using namespace detail;
   const auto bundle = spec(std::forward<P>(policies)...);
-  check_pooled(bundle);
+  check_pooled<call::pooled_attention, save_tag>(bundle);
   if (v.rows() != k.rows()) fail("v has ", v.rows(), " rows, k has ", k.rows());
   const PooledKeys pooled(scales, k.rows());
   const InPlace<K> keys(k.derived());
@@ -175,7 +170,7 @@ auto pooled_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
                                const Saved<Scalar>& saved, P&&... policies) {
   using namespace detail;
   const auto bundle = spec(std::forward<P>(policies)...);
-  check_pooled(bundle);
+  check_pooled<call::pooled_attention_backward, of_gradients>(bundle);
   if (v.rows() != k.rows()) fail("v has ", v.rows(), " rows, k has ", k.rows());
   const PooledKeys pooled(scales, k.rows());
   const InPlace<K> keys(k.derived());

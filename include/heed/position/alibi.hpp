@@ -53,7 +53,7 @@ inline double alibi_slope(Index head, Index heads) {
 }
 
 /// The policy made by alibi() without slopes.
-struct Alibi : term_tag {
+struct Alibi : position_tag {
   Alignment alignment;
 
   explicit Alibi(Alignment a) : alignment(a) {}
@@ -66,7 +66,7 @@ struct Alibi : term_tag {
 
 /// The policy made by alibi(slopes).
 template <class Holder>
-class AlibiSlopes : public term_tag {
+class AlibiSlopes : public position_tag {
  public:
   explicit AlibiSlopes(Holder slopes) : slopes_(std::move(slopes)) {}
 

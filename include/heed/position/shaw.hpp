@@ -11,6 +11,7 @@
 #include <heed/attention_backward.hpp>
 #include <heed/attention_weights.hpp>
 #include <heed/config.hpp>
+#include <heed/core/allow_only.hpp>
 #include <heed/core/saved.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/mask/window.hpp>
@@ -32,15 +33,17 @@ struct ShawGradients {
 
 namespace detail {
 
-template <class Spec>
-constexpr void check_shaw_spec() {
-  static_assert(!has_policy<Spec, sink_tag> && !has_policy<Spec, lse_gradient_tag> &&
-                    !has_policy<Spec, into_tag> && !has_policy<Spec, accumulate_tag> &&
-                    !has_policy<Spec, bias_gradient_tag> && !has_policy<Spec, sink_gradient_tag> &&
-                    !has_policy<Spec, parameter_gradient_tag> &&
-                    !has_policy<Spec, relative_bias_gradient_tag>,
-                "heed: shaw_attention() is put together from parts: no sink(), into(), accumulate, "
-                "lse_gradient() or gradients of other policies");
+template <class Function, class Spec, class... More>
+constexpr auto check_shaw_spec() {
+  static_assert(!Spec::selects_rows,
+                "heed: shaw_attention() merges softmaxes over parts of the keys: it takes no other selection "
+                "and no weight_with(), which would need all keys at once");
+  static_assert(!has_policy<Spec, score_tag>,
+                "heed: shaw_attention() is made of dot products with tables: it takes no additive()");
+  static_assert(!has_policy<Spec, sink_tag>,
+                "heed: shaw_attention() merges parts, and each would have the sink(): it takes none");
+  allow_only<Function, Spec, of_layout, mask_tag, scale_tag, term_tag, selection_tag, dropout_tag, of_execution,
+             More...>();
 }
 
 }  // namespace detail
@@ -57,7 +60,8 @@ constexpr void check_shaw_spec() {
 /// by
 ///   all heads; or with H_kv·d and H_kv·d_v columns, a table for each key head. One of them may have 0 rows:
 ///   it adds nothing
-/// @param policies those of attention(), save(saved) among them; dropout too, but no sink()
+/// @param policies those of attention(), save(saved) among them, and dropout; of selections softmax() and
+///   gumbel_softmax(t, seed), without weight_with(), sink() or additive()
 /// @return N × (H·d_v)
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written
 ///
@@ -80,7 +84,7 @@ auto shaw_attention(const Eigen::MatrixBase<Q>& q_argument, const Eigen::MatrixB
   using Parts = detail::ShawParts<Scalar, Bundle>;
   using ByRow = typename Parts::Rows;
   detail::check_types<Q, K, V, Bundle>();
-  detail::check_shaw_spec<Bundle>();
+  detail::check_shaw_spec<detail::call::shaw_attention, Bundle, save_tag>();
   const Shape shape = detail::make_shape(bundle, q_argument.rows(), q_argument.cols(), k_argument.rows(),
                                          k_argument.cols(), v_argument.rows(), v_argument.cols());
   detail::InPlace<Q> q(q_argument.derived());
@@ -139,8 +143,7 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
   using Parts = detail::ShawParts<Scalar, Bundle>;
   using ByRow = typename Parts::Rows;
   detail::check_types<Q, K, V, Bundle>();
-  detail::check_shaw_spec<Bundle>();
-  static_assert(!detail::has_policy<Bundle, save_tag>, "heed: save() belongs to the forward pass");
+  detail::check_shaw_spec<detail::call::shaw_attention_backward, Bundle>();
   const Shape shape = detail::make_shape(bundle, q_argument.rows(), q_argument.cols(), k_argument.rows(),
                                          k_argument.cols(), v_argument.rows(), v_argument.cols());
   detail::check_given("dout", dout_argument, shape.queries, shape.heads * shape.d_v, "");

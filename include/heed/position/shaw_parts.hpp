@@ -22,24 +22,6 @@
 
 namespace heed::inline HEED_ABI::detail {
 
-/// The policies of a spec without those that derive from one of Tags.
-template <class... Tags, class Part>
-auto unless_tagged(const Part& part) {
-  if constexpr ((false || ... || std::derived_from<Part, Tags>))
-    return Pack<>{};
-  else
-    return Pack<Part>{{part}};
-}
-inline Pack<> join_all() { return {}; }
-template <class First, class... More>
-auto join_all(First first, More... more) {
-  return join(std::move(first), join_all(std::move(more)...));
-}
-template <class... Tags, std::size_t... I, class... P>
-auto without(const PackOf<std::index_sequence<I...>, P...>& parts) {
-  return spec_of(join_all(unless_tagged<Tags...>(detail::get<I>(parts))...));
-}
-
 /// The tables of one call. What pairs see falls into three parts, by the relative position r = j - i - off:
 ///
 /// - r <= -R and r >= R: every pair takes the same row of the tables, so these are plain attention over

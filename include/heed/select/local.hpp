@@ -132,7 +132,7 @@ auto local_p(const P& p, double reach) {
 
 /// The score term of adaptive_span().
 template <class Holder>
-class AdaptiveSpan : public term_tag {
+class AdaptiveSpan : public position_tag {
   using Scalar = typename std::remove_cvref_t<decltype(std::declval<const Holder&>().get())>::Scalar;
 
  public:
