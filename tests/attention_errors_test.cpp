@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 
+#include <heed/attention_backward.hpp>
 #include <heed/core/when.hpp>
 #include <heed/layout/sequences.hpp>
 #include <heed/mask/causal.hpp>
@@ -15,6 +16,7 @@
 #include <heed/position/alibi.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>
+#include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>
 
 namespace {
@@ -112,6 +114,9 @@ TEST(AttentionErrors, Parameters) {
   EXPECT_EQ(said(q, k, k, heed::scale(nan)), "heed: scale is nan, it must be finite");
   EXPECT_EQ(said(q, k, k, heed::scale(-infinity)), "heed: scale is -inf, it must be finite");
   EXPECT_EQ(said(q, k, k, heed::scale(0.0)), "");
+  // Finite, but not in float.
+  EXPECT_NE(said(q, k, k, heed::scale(1e300)), "");
+  EXPECT_NE(said(q, k, k, heed::when(true, heed::softcap(1e-300))), "");
   EXPECT_EQ(said(q, k, k, heed::softcap(0.0)), "heed: softcap is 0, it must be positive and finite");
   EXPECT_EQ(said(q, k, k, heed::softcap(-1.0)), "heed: softcap is -1, it must be positive and finite");
   EXPECT_EQ(said(q, k, k, heed::softcap(nan)), "heed: softcap is nan, it must be positive and finite");
@@ -147,6 +152,56 @@ TEST(AttentionErrors, SizesOfPolicies) {
   EXPECT_EQ(said(q, k, k, heed::bias(few)), "heed: bias has 3 rows, q has 5");
   EXPECT_EQ(said(q, k, k, heed::heads(2), heed::bias(fine)), "");
   EXPECT_NE(said(q, k, k, heed::bias(fine)), "");
+}
+
+/// The log-sum-exp is an output too.
+TEST(AttentionErrors, SavedSharesNoElements) {
+  heed::Saved<float> saved;
+  saved.lse = ones(5, 4);
+  Eigen::MatrixXf out(5, 4);
+  EXPECT_THROW(heed::attention_into(out, saved.lse, out, out, heed::save(saved)), std::invalid_argument);
+  EXPECT_THROW(heed::attention_into(saved.lse, out, out, out, heed::save(saved)), std::invalid_argument);
+  EXPECT_EQ(saved.lse, ones(5, 4));
+}
+
+/// A backward pass that refuses an argument, whichever it is, has written nothing.
+TEST(AttentionErrors, RefusedGradientsStayAsTheyAre) {
+  const Eigen::MatrixXf q = ones(5, 4);
+  const Eigen::Vector2f theta(0.5f, 1);
+  const auto term = heed::score_with(
+      [](auto s, const auto& p, auto i, auto j) { return s + p[0] * p[1] * static_cast<float>(i - j); }, theta);
+  heed::Saved<float> saved;
+  const Eigen::MatrixXf out = heed::attention(q, q, q, heed::heads(2), term, heed::save(saved));
+  Eigen::MatrixXf dq(5, 4), dk(5, 4), dv(5, 4), db(5, 10), dtheta(2, 2);
+  // A call that is good but for one of its outputs.
+  const auto refused = [&](Eigen::Ref<Eigen::MatrixXf> to_q, Eigen::Ref<Eigen::MatrixXf> to_b,
+                           Eigen::Ref<Eigen::MatrixXf> to_theta, double factor) {
+    for (auto* m : {&dq, &dk, &dv, &db, &dtheta}) m->setConstant(42);
+    std::string message;
+    try {
+      heed::attention_backward(out, q, q, q, out, saved, heed::heads(2), term, heed::scale(factor),
+                               heed::into(to_q, dk, dv), heed::bias_gradient(to_b),
+                               heed::parameter_gradient(to_theta));
+    } catch (const std::invalid_argument& e) {
+      message = e.what();
+      for (auto* m : {&dq, &dk, &dv, &db, &dtheta}) EXPECT_TRUE((m->array() == 42).all()) << message;
+    }
+    return message;
+  };
+  Eigen::MatrixXf small(4, 4), other(2, 3), wide(5, 11);
+  Eigen::Map<Eigen::MatrixXf> db_in_dq(dq.data(), 1, 10), theta_in_q(const_cast<float*>(q.data()), 2, 2),
+      theta_in_dk(dk.data() + 3, 2, 2), theta_in_db(db.data(), 2, 2);
+  EXPECT_EQ(refused(dq, db, dtheta, 1), "");
+  EXPECT_EQ(refused(small, db, dtheta, 1), "heed: dq is 4 x 4, q is 5 x 4");
+  EXPECT_NE(refused(dq, wide, dtheta, 1), "");
+  EXPECT_NE(refused(dq, db, other, 1), "");
+  EXPECT_NE(refused(dq, db, dtheta, 1e300), "");
+  EXPECT_NE(refused(dq, db, dtheta, nan), "");
+  EXPECT_EQ(refused(dk, db, dtheta, 1), "heed: dk shares elements with dq");
+  EXPECT_EQ(refused(dq, db_in_dq, dtheta, 1), "heed: bias_gradient shares elements with dq");
+  EXPECT_EQ(refused(dq, db, theta_in_q, 1), "heed: parameter_gradient shares elements with q");
+  EXPECT_EQ(refused(dq, db, theta_in_dk, 1), "heed: parameter_gradient shares elements with dk");
+  EXPECT_EQ(refused(dq, db, theta_in_db, 1), "heed: parameter_gradient shares elements with bias_gradient");
 }
 
 TEST(AttentionErrors, EmptySizesAreLegal) {

@@ -9,10 +9,14 @@
 #include <heed/layout/sequences.hpp>
 #include <heed/mask/causal.hpp>
 #include <heed/mask/mask_where.hpp>
+#include <heed/position/alibi.hpp>
 #include <heed/position/shaw.hpp>
+#include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>
 #include <heed/score/softcap.hpp>
 #include <heed/select/dropout.hpp>
+#include <heed/select/gumbel.hpp>
+#include <heed/select/local.hpp>
 
 namespace {
 
@@ -276,6 +280,27 @@ TEST(AttentionShaw, ZeroAndConstantTables) {
   v.rowwise() += Eigen::RowVectorXd(x.vt.row(0).replicate(1, 2));
   EXPECT_TRUE(heed::shaw_attention(x.q, x.k, x.v, x.kt, x.vt, spec)
                   .isApprox(heed::attention(x.q, k, v, simple), 1e-13));
+}
+
+/// Everything else that it takes: products with a table of keys are then a bias like any other.
+TEST(AttentionShaw, OtherPolicies) {
+  const Model x(40, 43, 2, false);
+  const Eigen::VectorXd spans = Eigen::VectorXd::LinSpaced(4, 1, 30);
+  const auto same = heed::spec(heed::heads(4, 2), heed::alibi(), heed::adaptive_span(spans, 3.5),
+                               heed::gumbel_softmax(0.7, 5), heed::dropout(0.2, 9), heed::scale(0.5));
+  Matrix<double> b(40, 4 * 43);
+  for (Index h = 0; h < 4; ++h)
+    for (Index i = 0; i < 40; ++i)
+      for (Index j = 0; j < 43; ++j) {
+        b(i, h * 43 + j) = 0;
+        for (Index c = 0; c < 3; ++c)
+          b(i, h * 43 + j) += 0.5 * x.q(i, h * 3 + c) * static_cast<double>(element(x.kt, j - i - 3, h, 2, c, 3));
+      }
+  const Matrix<double> no_values(0, 2);
+  heed::Saved<double> saved, whole;
+  const Matrix<double> out = heed::shaw_attention(x.q, x.k, x.v, x.kt, no_values, same, heed::save(saved));
+  EXPECT_TRUE(out.isApprox(heed::attention(x.q, x.k, x.v, same, heed::bias(b), heed::save(whole)), 1e-12));
+  EXPECT_TRUE(saved.lse.isApprox(whole.lse, 1e-12));
 }
 
 /// Under causal() nobody looks ahead: whatever stands in the tables for that reaches nothing.

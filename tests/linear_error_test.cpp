@@ -168,4 +168,37 @@ TEST(PooledAttention, ErrorGrowsWithTheStride) {
             1e-13);
 }
 
+/// What is refused is refused before anything is written.
+TEST(CheapForms, RefusedCallsWriteNothing) {
+  const Eigen::MatrixXf x = Eigen::MatrixXf::Ones(6, 4), gates = Eigen::MatrixXf::Ones(6, 3);
+  Eigen::MatrixXf out = Eigen::MatrixXf::Constant(6, 4, 42), dq = out, dk = out, dv = out;
+  const auto still = [](const auto&... m) { return ((m.array() == 42).all() && ...); };
+  const auto features = heed::performer(8, 1);
+  for (const double factor : {0.0, -1.0, 1e300}) {
+    EXPECT_THROW(heed::linear_attention_into(out, x, x, x, features, heed::scale(factor)), std::invalid_argument);
+    EXPECT_THROW(heed::linear_attention_backward(x, x, x, x, x, features, heed::scale(factor),
+                                                 heed::into(dq, dk, dv)),
+                 std::invalid_argument);
+    EXPECT_TRUE(still(out, dq, dk, dv));
+  }
+  // In plain loops, too.
+  using Wide = Matrix<long double>;
+  const Wide y = Wide::Ones(6, 4);
+  Wide wide = Wide::Constant(6, 4, 42), wide_dk = wide, wide_dv = wide;
+  EXPECT_THROW(heed::linear_attention_backward(y, y, y, y, y, features, heed::scale(0.0),
+                                               heed::into(wide, wide_dk, wide_dv)),
+               std::invalid_argument);
+  EXPECT_TRUE(still(wide, wide_dk, wide_dv));
+
+  heed::NativeSparseSaved<float> saved;
+  EXPECT_THROW(heed::native_sparse_attention(x, x, x, gates, {}, saved, heed::scale(1e300)),
+               std::invalid_argument);
+  EXPECT_EQ(saved.blocks.row_offsets.size(), 0u);
+  EXPECT_EQ(saved.branch[0].lse.size(), 0);
+  heed::Saved<float> lse;
+  EXPECT_THROW(heed::pooled_attention(x, x, x, heed::strides({2}), heed::scale(1e300), heed::save(lse)),
+               std::invalid_argument);
+  EXPECT_EQ(lse.lse.size(), 0);
+}
+
 }  // namespace

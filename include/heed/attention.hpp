@@ -48,6 +48,37 @@ constexpr void check_types() {
   check_fixed_sizes<ResultOf<Q, V, Spec>::one_head, Q, K, V>();
 }
 
+/// An output that shares elements with an input would be read after it is written.
+template <class Out, class In>
+void check_overlap(const char* out_name, Out& out, const char* name, const In& in) {
+  using Scalar = typename Out::Scalar;
+  if constexpr (directly_accessible<In>)
+    if (overlap<Scalar>(operand_of<Scalar>(out), out.rows(), out.cols(), operand_of<const Scalar>(in),
+                        in.rows(), in.cols()))
+      fail(out_name, " shares elements with ", name);
+}
+template <class Out, class In>
+void check_overlap(const char* name, Out& out, const In& in) {
+  check_overlap("out", out, name, in);
+}
+
+/// Everything that a forward pass refuses beside sizes and what out is; save() changes size after it.
+template <class Out, class Q, class K, class V, class Spec>
+void check_before_writing(Out& out, const Q& q, const K& k, const V& v, const Spec& spec) {
+  using Scalar = typename Q::Scalar;
+  spec.template check_values<Accumulator<Scalar>>();
+  if constexpr (has_policy<Spec, save_tag>) {
+    static_assert(std::is_same_v<typename std::remove_cvref_t<decltype(*spec.save())>::scalar_type, Scalar>,
+                  "heed: save() takes a Saved of the scalar of q, k and v");
+    auto& lse = spec.save()->target->lse;
+    check_overlap("saved.lse", lse, "q", q);
+    check_overlap("saved.lse", lse, "k", k);
+    check_overlap("saved.lse", lse, "v", v);
+    check_overlap("saved.lse", lse, "out", out);
+  }
+}
+
+
 template <class Out, class Q, class K, class V, class Spec>
 void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_expression,
              const Shape& shape, const Spec& spec, Workspace* workspace) {
@@ -56,12 +87,8 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
   InPlace<Q> q(q_expression);
   InPlace<K> k(k_expression);
   InPlace<V> v(v_expression);
-  if constexpr (saves) {
-    static_assert(std::is_same_v<typename std::remove_cvref_t<decltype(*spec.save())>::scalar_type, Scalar>,
-                  "heed: save() takes a Saved of the scalar of q, k and v");
-    spec.save()->target->lse.resize(shape.queries, shape.heads);
-  }
-  spec.template check_values<Accumulator<Scalar>>();
+  check_before_writing(out, q, k, v, spec);
+  if constexpr (saves) spec.save()->target->lse.resize(shape.queries, shape.heads);
   if constexpr (on_engine<Scalar>) {
     ForwardProblem<Scalar> p{shape,
                              spec.template scale<Scalar>(shape.d),
@@ -85,16 +112,6 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
     if constexpr (saves) lse = &spec.save()->target->lse;
     reference_forward<Accumulator<Scalar>>(spec, shape, q, k, v, out, lse);
   }
-}
-
-/// An output that shares elements with an input would be read after it is written.
-template <class Out, class In>
-void check_overlap(const char* name, Out& out, const In& in) {
-  using Scalar = typename Out::Scalar;
-  if constexpr (directly_accessible<In>)
-    if (overlap<Scalar>(operand_of<Scalar>(out), out.rows(), out.cols(), operand_of<const Scalar>(in),
-                        in.rows(), in.cols()))
-      fail("out shares elements with ", name);
 }
 
 /// attention_into(): `workspace` may be null.

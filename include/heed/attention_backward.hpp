@@ -33,11 +33,28 @@ void check_apart(const char* name, const Target<Scalar>& target, const char* oth
       fail(name, " shares elements with ", other);
 }
 
-template <class Scalar>
-void check_apart(const char* name, const Target<Scalar>& target, const char* other, const Target<Scalar>& b) {
-  if (overlap<Scalar>(target.at, target.rows, target.columns, {b.at.data, b.at.row, b.at.column}, b.rows,
-                      b.columns))
-    fail(name, " shares elements with ", other);
+template <class Scalar, class Other>
+void check_apart(const char* name, const Target<Scalar>& target, const char* other, const Target<Other>& b) {
+  if constexpr (std::is_same_v<Scalar, Other>)
+    if (overlap<Scalar>(target.at, target.rows, target.columns, {b.at.data, b.at.row, b.at.column}, b.rows,
+                        b.columns))
+      fail(name, " shares elements with ", other);
+}
+
+/// f(name, target) for everything beside dq, dk and dv that a backward pass writes.
+template <class Spec, class F>
+void each_other_target(const Spec& spec, const F& f) {
+  const auto visit = [&]<class Tag>(std::type_identity<Tag>, const char* name) {
+    if constexpr (has_policy<Spec, Tag>) f(name, spec.template find<Tag>()->target);
+    (void)name;
+  };
+  visit(std::type_identity<bias_gradient_tag>{}, "bias_gradient");
+  visit(std::type_identity<relative_bias_gradient_tag>{}, "t5_bias_gradient");
+  visit(std::type_identity<parameter_gradient_tag>{}, "parameter_gradient");
+  visit(std::type_identity<score_gradient_tag>{}, "score_gradient");
+  visit(std::type_identity<sink_gradient_tag>{}, "sink_gradient");
+  visit(std::type_identity<alpha_gradient_tag>{}, "alpha_gradient");
+  visit(std::type_identity<weight_parameter_gradient_tag>{}, "weight_parameter_gradient");
 }
 
 template <class M, class Shared>
@@ -235,6 +252,28 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
         shape, bundle.template find<relative_bias_tag>()->buckets());
   }
 
+  if constexpr (has_policy<Bundle, parameter_gradient_tag>) {
+    constexpr int n = std::remove_cvref_t<decltype(bundle.template bind<Scalar>(Place{}))>::parameters;
+    static_assert(n > 0, "heed: parameter_gradient() without a score_with() that has parameters");
+    bundle.template find<parameter_gradient_tag>()->check_size(shape, n);
+  }
+  const auto apart = [&](const char* name, const auto& target) {
+    check_apart(name, target, "dout", dout.derived());
+    check_apart(name, target, "q", q.derived());
+    check_apart(name, target, "k", k.derived());
+    check_apart(name, target, "v", v.derived());
+    check_apart(name, target, "out", out.derived());
+    check_apart(name, target, "saved.lse", saved.lse);
+  };
+  each_other_target(bundle, apart);
+  each_other_target(bundle, [&](const char* name, const auto& target) {
+    bool before = true;
+    each_other_target(bundle, [&](const char* other, const auto& b) {
+      before = before && static_cast<const void*>(&target) != static_cast<const void*>(&b);
+      if (before) check_apart(name, target, other, b);
+    });
+  });
+
   const auto run = [&](const Target<Scalar>& dq, const Target<Scalar>& dk, const Target<Scalar>& dv) {
     constexpr bool adds = has_policy<Bundle, accumulate_tag>;
     if constexpr (has_policy<Bundle, bias_gradient_tag>) {
@@ -245,9 +284,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
     }
     if constexpr (has_policy<Bundle, parameter_gradient_tag>) {
       constexpr int n = std::remove_cvref_t<decltype(bundle.template bind<Scalar>(Place{}))>::parameters;
-      static_assert(n > 0, "heed: parameter_gradient() without a score_with() that has parameters");
       const auto& gradient = *bundle.template find<parameter_gradient_tag>();
-      gradient.check_size(shape, n);
       if (!adds)
         for (Index h = 0; h < shape.heads; ++h)
           for (Index t = 0; t < n; ++t) gradient(h, t) = {};
@@ -301,20 +338,17 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
     check_target("dq", to.dq, "q", q.rows(), q.cols());
     check_target("dk", to.dk, "k", k.rows(), k.cols());
     check_target("dv", to.dv, "v", v.rows(), v.cols());
-    const auto apart = [&](const char* name, const Target<Scalar>& target) {
-      check_apart(name, target, "dout", dout.derived());
-      check_apart(name, target, "q", q.derived());
-      check_apart(name, target, "k", k.derived());
-      check_apart(name, target, "v", v.derived());
-      check_apart(name, target, "out", out.derived());
-      check_apart(name, target, "saved.lse", saved.lse);
-    };
     apart("dq", to.dq);
     apart("dk", to.dk);
     apart("dv", to.dv);
     check_apart("dk", to.dk, "dq", to.dq);
     check_apart("dv", to.dv, "dq", to.dq);
     check_apart("dv", to.dv, "dk", to.dk);
+    each_other_target(bundle, [&](const char* name, const auto& target) {
+      check_apart(name, target, "dq", to.dq);
+      check_apart(name, target, "dk", to.dk);
+      check_apart(name, target, "dv", to.dv);
+    });
     run(to.dq, to.dk, to.dv);
   } else {
     Gradients<typename Q::PlainObject, typename K::PlainObject, typename V::PlainObject> gradients;

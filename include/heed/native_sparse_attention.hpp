@@ -114,7 +114,8 @@ auto native_sparse_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixB
   const Index h_count = o.selection.heads;
   const Heads layout = heads(h_count, o.selection.key_heads);
   check_gates(gates, q.rows(), h_count);
-  make_shape(spec(layout), q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+  make_shape(spec(layout, bundle), q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+  bundle.template check_values<Scalar>();
   const InPlace<Q> qs(q.derived());
   const InPlace<K> ks(k.derived());
   const InPlace<V> vs(v.derived());
@@ -171,7 +172,7 @@ auto native_sparse_attention_backward(const Eigen::MatrixBase<DO>& dout, const E
   const Index h_count = o.selection.heads, n = q.rows();
   const Heads layout = heads(h_count, o.selection.key_heads);
   check_gates(gates, n, h_count);
-  const Shape shape = make_shape(spec(layout), n, q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+  const Shape shape = make_shape(spec(layout, bundle), n, q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   const Index d_v = shape.d_v;
   if (dout.rows() != n || dout.cols() != h_count * d_v)
     fail("dout is ", dout.rows(), " x ", dout.cols(), ", it must be ", n, " x ", h_count * d_v);

@@ -92,7 +92,7 @@ auto linear_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
   constexpr bool given = has_policy<Bundle, into_tag>, adds = has_policy<Bundle, accumulate_tag>;
   static_assert(given || !adds, "heed: accumulating needs into(dq, dk, dv)");
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
-  bundle.template check_values<Accumulator<Scalar>>();
+  check_linear_values<Accumulator<Scalar>>(bundle, shape);
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");
   check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
 

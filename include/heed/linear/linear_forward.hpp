@@ -28,7 +28,7 @@ void linear_forward(Out& out, const Q& q_expression, const K& k_expression, cons
   InPlace<K> k(k_expression);
   InPlace<V> v(v_expression);
   const auto policy = features_of(spec);
-  spec.template check_values<Accumulator<Scalar>>();
+  check_linear_values<Accumulator<Scalar>>(spec, shape);
   if constexpr (on_engine<Scalar>) {
     LinearProblem<Scalar> p(shape, policy.features(shape.d));
     p.q = operand_of<const Scalar>(q);

@@ -102,6 +102,14 @@ T performer_scale(const Spec& spec, Index d) {
   return spec.template scale<T>(d);
 }
 
+/// What is refused beside sizes, before anything is written.
+template <class T, class Spec>
+void check_linear_values(const Spec& spec, const Shape& shape) {
+  spec.template check_values<T>();
+  if constexpr (std::remove_cvref_t<decltype(features_of(spec))>::projects)
+    performer_scale<T>(spec, shape.d);
+}
+
 }  // namespace heed::inline HEED_ABI::detail
 
 #endif

@@ -89,9 +89,8 @@ auto linear_attention_step(LinearState<Scalar>& state, const Eigen::MatrixBase<Q
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   if (q.rows() > k.rows())
     fail("q has ", q.rows(), " rows, k has ", k.rows(), ": a step takes a key for every query");
-  bundle.template check_values<Scalar>();
+  check_linear_values<Scalar>(bundle, shape);
   const auto policy = features_of(bundle);
-  if constexpr (std::remove_cvref_t<decltype(policy)>::projects) performer_scale<Scalar>(bundle, shape.d);
   state.fit(shape, policy.features(shape.d));
   typename ResultOf<Q, V, Bundle>::type out(shape.queries, shape.heads * shape.d_v);
   if (shape.keys == 0) return out;
