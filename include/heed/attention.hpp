@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <heed/config.hpp>
+#include <heed/core/fingerprint.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/saved.hpp>
 #include <heed/core/scalars.hpp>
@@ -69,9 +70,12 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
   if constexpr (saves) {
     static_assert(std::is_same_v<typename std::remove_cvref_t<decltype(*spec.save())>::scalar_type, Scalar>,
                   "heed: save() takes a Saved of the scalar of q, k and v");
-    spec.save()->target->lse.resize(shape.queries, shape.heads);
   }
   spec.template check_values<Accumulator<Scalar>>();
+  constexpr bool in_parts = on_engine<Scalar> && !Spec::selects_rows;
+  if constexpr (saves)
+    open_saved<in_parts>(*spec.save()->target, spec, shape,
+                         spec.template scale<Accumulator<Scalar>>(shape.d));
   if constexpr (on_engine<Scalar>) {
     ForwardProblem<Scalar> p{shape,
                              spec.template scale<Scalar>(shape.d),
@@ -80,7 +84,10 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
                              operand_of<const Scalar>(v),
                              operand_of<Scalar>(out),
                              {}};
-    if constexpr (saves) p.lse = operand_of<Scalar>(spec.save()->target->lse);
+    if constexpr (saves) {
+      if constexpr (!in_parts) spec.save()->target->maximum.resize(0, 0);
+      p.lse = log_sums_of<Scalar>(*spec.save()->target);
+    }
     if constexpr (Spec::selects_rows)
       run_rows(p, spec, workspace);
     else if constexpr (Listed<Spec>::possible)
@@ -95,6 +102,7 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
     if constexpr (saves) lse = &spec.save()->target->lse;
     reference_forward<Accumulator<Scalar>>(spec, shape, q, k, v, out, lse);
   }
+  if constexpr (saves && !in_parts) close_saved(*spec.save()->target);
 }
 
 /// An output that shares elements with an input would be read after it is written.

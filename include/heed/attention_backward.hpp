@@ -11,6 +11,7 @@
 
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
+#include <heed/core/fingerprint.hpp>
 #include <heed/engine/run_backward.hpp>
 #include <heed/gradients.hpp>
 #include <heed/reference/attention_backward.hpp>
@@ -45,21 +46,25 @@ void check_given(const char* name, const M& m, Index rows, Index columns, const 
     fail(name, " is ", m.rows(), " x ", m.cols(), ", it must be ", rows, " x ", columns, of);
 }
 
-/// dsink += Σ_i exp(sink - lse_i)(dlse_i - D_i), D_i = dout_i · out_i: once through the rows, in order.
+/// dsink += Σ_i exp(sink - lse_i)(dlse_i - D_i), D_i = dout_i · out_i: once through the rows, in order. The sink
+/// in base 2 as the forward pass had it.
 template <class T, class Spec>
 void add_sink_gradients(const BackwardProblem<T>& p, const Spec& spec) {
   const auto& gradient = *spec.template find<sink_gradient_tag>();
   for (Index h = 0; h < p.shape.heads; ++h) {
-    const double sink = static_cast<double>(spec.template sink<T>(h));
+    const T natural = spec.template sink<T>(h);
+    const double sink = static_cast<double>(natural * static_cast<T>(log2_of_e));
     double sum = 0;
     for (Index i = 0; i < p.shape.queries; ++i) {
-      const double lse = static_cast<double>(*p.lse.at(i, h).data);
-      if (lse == -std::numeric_limits<double>::infinity()) continue;
+      const RowNorm<T> norm = p.lse.at(i, h).norm();
+      if (!norm.lives()) continue;
       const Operand<const T> out = p.out.at(i, h * p.shape.d_v), dout = p.dout.at(i, h * p.shape.d_v);
       double d = p.dlse.data == nullptr ? 0 : -static_cast<double>(*p.dlse.at(i, h).data);
       for (Index c = 0; c < p.shape.d_v; ++c)
         d += static_cast<double>(out.data[c * out.column]) * static_cast<double>(dout.data[c * dout.column]);
-      sum -= std::exp(sink - lse) * d;
+      const double power =
+          (sink - static_cast<double>(norm.maximum)) + static_cast<double>(norm.minus_log_sum);
+      sum -= std::exp2(power > 0 ? 0 : power) * d;
     }
     auto& x = gradient(h);
     x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) + sum);
@@ -79,7 +84,7 @@ BackwardProblem<Scalar> backward_problem(const Shape& shape, const Spec& spec, c
                             operand_of<const Scalar>(v),
                             operand_of<const Scalar>(out),
                             operand_of<const Scalar>(dout),
-                            operand_of<const Scalar>(saved.lse),
+                            log_sums_of<const Scalar>(saved),
                             {},
                             dq.at,
                             dk.at,
@@ -224,6 +229,8 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
                 "heed: bias_tangent() belongs to attention_jvp and attention_double_backward");
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   bundle.template check_values<Accumulator<Scalar>>();
+  check_variant("attention_backward", saved, bundle, shape,
+                bundle.template scale<Accumulator<Scalar>>(shape.d));
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");
   check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
   check_given("saved.lse", saved.lse, shape.queries, shape.heads,

@@ -50,6 +50,12 @@ HEED_NOINLINE void copy_rows(const T* from, Index from_row, Index rows, Index co
   }
 }
 
+/// to[c] = factor · x[c].
+template <class T>
+HEED_INLINE void copy_scaled(const Operand<const T>& x, Index columns, T factor, T* to) {
+  for (Index c = 0; c < columns; ++c) to[c] = factor * x.data[c * x.column];
+}
+
 /// to[r · to_row + c] = from[r][c], read through strides.
 template <class T>
 HEED_NOINLINE void gather_rows(const T* from, Index row, Index column, Index rows, Index columns, T* to,

@@ -256,7 +256,7 @@ HEED_NOINLINE void load_second_tile(const SecondTile<T>& tile, const SecondProbl
   }
   for (Index l = 0; l < lanes; ++l) {
     T* row = tile.query_tangent_rows + l * columns;
-    const bool lives = l < count && tile.first.minus_lse[l] != -std::numeric_limits<T>::infinity();
+    const bool lives = l < count && tile.first.minus_log_sum[l] != -std::numeric_limits<T>::infinity();
     for (Index c = 0; c < columns; ++c)
       row[c] = lives && c < d ? q.data[l * q.row + c * q.column] * p.first.scale : T(0);
     if (!lives && l < rows.packs * width)
