@@ -39,6 +39,28 @@ struct ScoresByRow {
   }
 };
 
+/// Those of one head; `memory` has room for what rows_numbers() says.
+template <class T>
+Index rows_numbers(Index d) {
+  return most_streamed_queries * whole_packs<T>(d);
+}
+template <class T>
+ScoresByRow<T> scores_by_row(const BackwardProblem<T>& p, const Place& place, bool products, bool in_base_2,
+                             T* memory) {
+  using Order = typename ScoresByRow<T>::Order;
+  const Index d = p.shape.d, key_head = place.head / (place.heads / place.key_heads);
+  const bool pairs = products && is_direct(p), rows = products && !pairs && is_streamed(place.queries);
+  const ScoresByRow<T> scores{pairs ? Order::pairs : rows ? Order::rows : Order::lanes,
+                              p.q.at(place.query_begin, place.head * d),
+                              p.k.at(place.key_begin, key_head * d),
+                              d,
+                              p.scale,
+                              in_base_2 ? log2_e<T> : T(1),
+                              memory};
+  scores.load_queries(place.queries);
+  return scores;
+}
+
 /// What the backward pass does with a stretch of keys.
 template <class T, class Rules, class Scorer, class Bias, class Buckets>
 struct BackwardWork {
@@ -273,7 +295,7 @@ struct BackwardScratch {
   explicit BackwardScratch(const BackwardProblem<T>& p)
       : BackwardScratch(
             p, backward_group(p) * GradientTile<T>::size(p.shape.d, p.shape.d_v) + GradientBlocks<T>::size +
-                   most_streamed_queries * whole_packs<T>(p.shape.d)) {}
+                   rows_numbers<T>(p.shape.d)) {}
   BackwardScratch(const BackwardProblem<T>& p, Index tile_numbers) : tiles(tile_numbers) {
     const Shape& s = p.shape;
     const Index keys = p.pieces == 1 ? s.longest : s.longest / p.pieces + 1;
@@ -370,18 +392,9 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
     const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
     Scorer::fill(scorer_memory, spec, head, d, p.scale, factor);
     const Scorer scorer(scorer_memory, d, factor);
-    using Order = typename ScoresByRow<T>::Order;
-    const ScoresByRow<T> by_row{!Scorer::fused              ? Order::lanes
-                                : is_direct(p)              ? Order::pairs
-                                : is_streamed(place.queries) ? Order::rows
-                                                            : Order::lanes,
-                                p.q.at(place.query_begin, head * d),
-                                p.k.at(place.key_begin, key_head * d),
-                                d,
-                                p.scale,
-                                Rules::has_terms ? T(1) : log2_e<T>,
-                                scratch + tiles * tile_size + GradientBlocks<T>::size};
-    by_row.load_queries(place.queries);
+    const ScoresByRow<T> by_row =
+        scores_by_row(p, place, Scorer::fused, !Rules::has_terms,
+                      scratch + tiles * tile_size + GradientBlocks<T>::size);
     double* const score_sums =
         p.score_sums == nullptr ? nullptr : p.score_sums + (sequence * shape.heads + head) * d;
     double* const parameter_sums =

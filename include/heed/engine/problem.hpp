@@ -142,15 +142,6 @@ struct BackwardProblem {
   Index pieces = 1;
   T* dq_parts = nullptr;  // [piece][query][head · d], already scaled
 
-  /// Pieces depend on the shape alone, so that results do not depend on the number of threads.
-  void plan_pieces(bool narrow) {
-    constexpr Index enough_tasks = 16, most_pieces = 8, worth_cutting = 4096;
-    const Index tasks = shape.sequences * shape.key_heads;
-    if (heads_together || all_together || narrow) return;
-    if (tasks >= enough_tasks || shape.longest <= worth_cutting) return;
-    const Index wanted = (enough_tasks + tasks - 1) / tasks;
-    pieces = wanted < most_pieces ? wanted : most_pieces;
-  }
   std::size_t part_bytes() const {
     return pieces == 1 ? 0
                        : static_cast<std::size_t>(pieces * shape.queries * shape.heads * shape.d) * sizeof(T);
