@@ -8,9 +8,11 @@
 #include <thread>
 #include <unsupported/Eigen/CXX11/ThreadPool>
 
+#include <heed/attention_backward.hpp>
 #include <heed/execute/on.hpp>
 #include <heed/layout/sequences.hpp>
 #include <heed/mask/causal.hpp>
+#include <heed/mask/windows.hpp>
 #include <heed/position/alibi.hpp>
 #include <heed/score/score_with.hpp>
 
@@ -141,6 +143,51 @@ TEST(AttentionThreads, CallersSideBySide) {
     });
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(wrong, 0);
+}
+
+/// Counts the tasks of the last run; with one worker, since problems of a thread's worth ask for more.
+struct Counting {
+  Index* tasks;
+  int threads() const { return 2; }
+  template <class F>
+  void run(Index count, F&& task) const {
+    *tasks = count;
+    for (Index t = 0; t < count; ++t) task(t, static_cast<int>(t % 2));
+  }
+};
+
+/// Long keys are cut into pieces wherever in the batch they stand, and whichever head sees them: else one task
+/// would do nearly all the work.
+TEST(AttentionThreads, BackwardTasksFollowTheWork) {
+  Dice dice(14);
+  const auto tasks = [&](std::vector<Index> queries, std::vector<Index> keys, Index heads,
+                         const auto&... policies) {
+    const Eigen::MatrixXf q = dice.matrix<float>(queries.back(), heads * 8),
+                          k = dice.matrix<float>(keys.back(), 8), v = dice.matrix<float>(keys.back(), 8),
+                          dout = dice.matrix<float>(queries.back(), heads * 8);
+    const auto spec = heed::spec(heed::heads(heads, 1), heed::sequences(queries, keys), policies...);
+    heed::Saved<float> saved;
+    const Eigen::MatrixXf out = heed::attention(q, k, v, spec, heed::save(saved));
+    Index count = 1;
+    const auto got = heed::attention_backward(dout, q, k, v, out, saved, spec, heed::on(Counting{&count}));
+    const auto want = heed::attention_backward(dout, q, k, v, out, saved, spec, heed::on(heed::serial()));
+    EXPECT_TRUE(got.dq == want.dq && got.dk == want.dk && got.dv == want.dv);
+    return count;
+  };
+  const auto sums = [](std::initializer_list<Index> lengths) {
+    std::vector<Index> offsets = {0};
+    for (Index n : lengths) offsets.push_back(offsets.back() + n);
+    return offsets;
+  };
+  EXPECT_EQ(tasks(sums({40, 16}), sums({8000, 16}), 1), 16);
+  EXPECT_EQ(tasks(sums({16, 40}), sums({16, 8000}), 1), 16);
+  // One long among twenty short ones; equals that are enough as they are.
+  EXPECT_GE(tasks(sums({9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 40, 9, 9, 9, 9, 9, 9, 9, 9, 9}),
+                  sums({9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 8000, 9, 9, 9, 9, 9, 9, 9, 9, 9}), 1),
+            160);
+  EXPECT_EQ(tasks(sums({40}), sums({8000}), 2, heed::windows({4, 9000}, {0, 0})), 8);
+  EXPECT_EQ(tasks(sums({40}), sums({8000}), 2, heed::windows({4, 8}, {0, 0})), 1);
+  EXPECT_EQ(tasks(sums({40}), sums({4000}), 1), 1);
 }
 
 /// From any thread, tiled and streamed; afterwards everything works as before.

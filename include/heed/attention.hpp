@@ -9,6 +9,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/fingerprint.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/saved.hpp>
 #include <heed/core/scalars.hpp>
@@ -78,7 +79,6 @@ void check_before_writing(Out& out, const Q& q, const K& k, const V& v, const Sp
   }
 }
 
-
 template <class Out, class Q, class K, class V, class Spec>
 void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_expression,
              const Shape& shape, const Spec& spec, Workspace* workspace) {
@@ -88,7 +88,10 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
   InPlace<K> k(k_expression);
   InPlace<V> v(v_expression);
   check_before_writing(out, q, k, v, spec);
-  if constexpr (saves) spec.save()->target->lse.resize(shape.queries, shape.heads);
+  constexpr bool in_parts = on_engine<Scalar> && !Spec::selects_rows;
+  if constexpr (saves)
+    open_saved<in_parts>(*spec.save()->target, spec, shape,
+                         spec.template scale<Accumulator<Scalar>>(shape.d));
   if constexpr (on_engine<Scalar>) {
     ForwardProblem<Scalar> p{shape,
                              spec.template scale<Scalar>(shape.d),
@@ -97,7 +100,10 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
                              operand_of<const Scalar>(v),
                              operand_of<Scalar>(out),
                              {}};
-    if constexpr (saves) p.lse = operand_of<Scalar>(spec.save()->target->lse);
+    if constexpr (saves) {
+      if constexpr (!in_parts) spec.save()->target->maximum.resize(0, 0);
+      p.lse = log_sums_of<Scalar>(*spec.save()->target);
+    }
     if constexpr (Spec::selects_rows)
       run_rows(p, spec, workspace);
     else if constexpr (Listed<Spec>::possible)
@@ -112,6 +118,7 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
     if constexpr (saves) lse = &spec.save()->target->lse;
     reference_forward<Accumulator<Scalar>>(spec, shape, q, k, v, out, lse);
   }
+  if constexpr (saves && !in_parts) close_saved(*spec.save()->target);
 }
 
 /// attention_into(): `workspace` may be null.

@@ -12,6 +12,7 @@
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/fingerprint.hpp>
 #include <heed/engine/run_backward.hpp>
 #include <heed/gradients.hpp>
 #include <heed/reference/attention_backward.hpp>
@@ -63,21 +64,25 @@ void check_given(const char* name, const M& m, Index rows, Index columns, const 
     fail(name, " is ", m.rows(), " x ", m.cols(), ", it must be ", rows, " x ", columns, of);
 }
 
-/// dsink += Σ_i exp(sink - lse_i)(dlse_i - D_i), D_i = dout_i · out_i: once through the rows, in order.
+/// dsink += Σ_i exp(sink - lse_i)(dlse_i - D_i), D_i = dout_i · out_i: once through the rows, in order. The sink
+/// in base 2 as the forward pass had it.
 template <class T, class Spec>
 void add_sink_gradients(const BackwardProblem<T>& p, const Spec& spec) {
   const auto& gradient = *spec.template find<sink_gradient_tag>();
   for (Index h = 0; h < p.shape.heads; ++h) {
-    const double sink = static_cast<double>(spec.template sink<T>(h));
+    const T natural = spec.template sink<T>(h);
+    const double sink = static_cast<double>(natural * static_cast<T>(log2_of_e));
     double sum = 0;
     for (Index i = 0; i < p.shape.queries; ++i) {
-      const double lse = static_cast<double>(*p.lse.at(i, h).data);
-      if (lse == -std::numeric_limits<double>::infinity()) continue;
+      const RowNorm<T> norm = p.lse.at(i, h).norm();
+      if (!norm.lives()) continue;
       const Operand<const T> out = p.out.at(i, h * p.shape.d_v), dout = p.dout.at(i, h * p.shape.d_v);
       double d = p.dlse.data == nullptr ? 0 : -static_cast<double>(*p.dlse.at(i, h).data);
       for (Index c = 0; c < p.shape.d_v; ++c)
         d += static_cast<double>(out.data[c * out.column]) * static_cast<double>(dout.data[c * dout.column]);
-      sum -= std::exp(sink - lse) * d;
+      const double power =
+          (sink - static_cast<double>(norm.maximum)) + static_cast<double>(norm.minus_log_sum);
+      sum -= std::exp2(power > 0 ? 0 : power) * d;
     }
     auto& x = gradient(h);
     x = static_cast<std::remove_cvref_t<decltype(x)>>(static_cast<double>(x) + sum);
@@ -97,7 +102,7 @@ BackwardProblem<Scalar> backward_problem(const Shape& shape, const Spec& spec, c
                             operand_of<const Scalar>(v),
                             operand_of<const Scalar>(out),
                             operand_of<const Scalar>(dout),
-                            operand_of<const Scalar>(saved.lse),
+                            log_sums_of<const Scalar>(saved),
                             {},
                             dq.at,
                             dk.at,
@@ -209,12 +214,23 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 ///   `use(workspace)`
 /// @return Gradients{dq, dk, dv} in the sizes and storage orders of q, k and v. Key heads get the sum over
 ///   their query heads. A query that sees no key, and a key that no query sees, get exact zeros.
-/// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a
-///   functor throws
+/// @throws std::invalid_argument naming the argument and both sizes, or what another variant differs in from
+///   the one that was saved, before anything is written; whatever a functor throws
+///
+/// A variant is told by its masks, terms, selection, dropout, scale, sinks, heads, sequences and sizes, with the
+/// numbers of each; of functions only that there is one and how many parameters it has, of matrices only the size.
+/// Order and nesting do not matter, nor policies that when(false, ·) leaves out; masks that mean the same in
+/// other words are refused, but for causal() and window(unbounded, 0), and `a & b` for both given. A `saved`
+/// whose lse was filled in by hand or has changed since, as by merge_into(), is taken as it is.
 ///
 /// Weights are computed again from the log-sum-exp, block by block: nothing of size N × M is stored, and all
-/// a forward pass must keep is its output and one number a row and head (recomputation as 1604.06174 wants
-/// it). Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass (of additive scores up
+/// a forward pass must keep is its output and three numbers a row and head (recomputation as 1604.06174 wants
+/// it). They are at most 1, whatever the scores, so that finite ones give finite gradients. Products are added
+/// up in the order of the forward pass: a key that has all the weight of its row there has it here too, at any
+/// size of scores. Where keys share it, weights of both passes differ by a factor of exp(±5√d·u·scale·Σ|q||k|) at
+/// most, which is what the forward pass itself is exact to. So they do, times exp(±4u·|s|), where there are terms
+/// of the score, which run on dual numbers here; with additive() for at most 8 queries; with key_lists() and a
+/// gradient of biases or parameters; and in rows that go by lse alone. Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass (of additive scores up
 /// to 2.8). Memory beyond the
 /// result: about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values
 /// whose rows lie far apart or are columns, and gradients of keys and values of which the same holds or whose
@@ -241,6 +257,8 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
                 "heed: lse_gradient() is for softmax: other selections have no log-sum-exp that a loss uses");
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   bundle.template check_values<Accumulator<Scalar>>();
+  check_variant("attention_backward", saved, bundle, shape,
+                bundle.template scale<Accumulator<Scalar>>(shape.d));
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");
   check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
   check_given("saved.lse", saved.lse, shape.queries, shape.heads,

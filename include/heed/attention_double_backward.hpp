@@ -151,6 +151,8 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
              of_execution, lse_gradient_tag, bias_tangent_tag>();
   const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
   bundle.template check_values<Accumulator<Scalar>>();
+  check_variant("attention_double_backward", saved, bundle, shape,
+                bundle.template scale<Accumulator<Scalar>>(shape.d));
   check_given("dout", dout, shape.queries, shape.heads * shape.d_v, "");
   check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
   check_given("saved.lse", saved.lse, shape.queries, shape.heads,

@@ -30,7 +30,7 @@ struct NativeSparse {
 };
 
 /// What the backward pass of native_sparse_attention() needs: the choice, and each branch's output and
-/// log-sum-exp, 3 (d_v + 1) numbers a token and head.
+/// log-sum-exp, 3 (d_v + 3) numbers a token and head.
 template <class Scalar>
 struct NativeSparseSaved {
   BlockLists blocks;

@@ -2,6 +2,65 @@
 // The backward pass of one key head: its query heads' tiles walk over the keys as in the forward pass, and
 // add up dk and dv where the keys lie.
 
+/// The scores of few queries. A sum of products rounds by the order in which it is taken, and at great scores a
+/// weight is that of the forward pass only where its score is, bit for bit. The forward pass takes few queries
+/// row by row (streamed.inl) and tiny problems pair by pair (direct.inl), and so does this.
+template <class T>
+struct ScoresByRow {
+  enum class Order { lanes, rows, pairs };
+
+  Order order;
+  Operand<const T> q, k;  // of the head, from the sequence's first query and key on
+  Index d;
+  T scale, unit;  // `unit` takes scaled products to what masks and terms edit: to base 2, or 1
+  T* queries;     // [query][d], times scale and unit
+
+  HEED_NOINLINE void load_queries(Index count) const {
+    const T factor = scale * unit;
+    for (Index i = 0; order == Order::rows && i < count; ++i) copy_scaled(q.at(i, 0), d, factor, queries + i * d);
+  }
+  /// out[t · tile_lanes + l] for queries i + l and the block's keys, the first of which is key j; 0 in lanes
+  /// without a query.
+  HEED_NOINLINE void scores(Index i, Index count, const KeyBlock<T>& block, Index j, int lanes, T* out) const {
+    if (order == Order::rows) {
+      T rows[most_streamed_queries * block_keys];
+      dot_rows(count, queries + i * d, d, block.k, block.k_row, block.keys, d, rows, block_keys);
+      for (Index t = 0; t < block.keys; ++t)
+        for (Index l = 0; l < lanes; ++l)
+          out[t * tile_lanes<T> + l] = l < count ? rows[l * block_keys + t] : T(0);
+      return;
+    }
+    for (Index t = 0; t < block.keys; ++t)
+      for (Index l = 0; l < lanes; ++l) {
+        T& s = out[t * tile_lanes<T> + l];
+        s = T(0);
+        if (l < count) s = scale * dot(q.at(i + l, 0).data, q.column, k.at(j + t, 0).data, k.column, d) * unit;
+      }
+  }
+};
+
+/// Those of one head; `memory` has room for what rows_numbers() says.
+template <class T>
+Index rows_numbers(Index d) {
+  return most_streamed_queries * whole_packs<T>(d);
+}
+template <class T>
+ScoresByRow<T> scores_by_row(const BackwardProblem<T>& p, const Place& place, bool products, bool in_base_2,
+                             T* memory) {
+  using Order = typename ScoresByRow<T>::Order;
+  const Index d = p.shape.d, key_head = place.head / (place.heads / place.key_heads);
+  const bool pairs = products && is_direct(p), rows = products && !pairs && is_streamed(place.queries);
+  const ScoresByRow<T> scores{pairs ? Order::pairs : rows ? Order::rows : Order::lanes,
+                              p.q.at(place.query_begin, place.head * d),
+                              p.k.at(place.key_begin, key_head * d),
+                              d,
+                              p.scale,
+                              in_base_2 ? log2_e<T> : T(1),
+                              memory};
+  scores.load_queries(place.queries);
+  return scores;
+}
+
 /// What the backward pass does with a stretch of keys.
 template <class T, class Rules, class Scorer, class Bias, class Buckets>
 struct BackwardWork {
@@ -15,6 +74,7 @@ struct BackwardWork {
   const TileRows& rows;
   const Rules& rules;
   const Scorer& scorer;
+  const ScoresByRow<T>& by_row;
   const GradientKeys<T>& keys;
   Index origin;  // the key that element 0 of `keys` is
   const Bias& bias;
@@ -32,7 +92,13 @@ struct BackwardWork {
     for (Index j = begin; j < end;) {
       const Index count = balanced_block<packs>(end - j);
       const GradientKeys<T> block = keys.from(j - origin, count);
-      weigh_again<packs>(tile, lane, block.in, blocks.weights);
+      if (by_row.order == ScoresByRow<T>::Order::lanes) {
+        weigh_again<packs>(tile, lane, block.in, blocks.weights);
+      } else {
+        by_row.scores(rows.begin + lane, queries(lane, packs), block.in, j, packs * Pack<T>::width,
+                      blocks.seen + lane);
+        weigh_scores<packs>(tile, lane, count, blocks.seen, blocks.weights);
+      }
       differentiate_scores<packs>(tile, lane, block.in, blocks.weights, blocks.ds);
       add_value_gradients(tile, lane, queries(lane, packs), block, blocks);
       add_score_gradients<packs>(scorer, tile, lane, queries(lane, packs), block, blocks.ds,
@@ -47,7 +113,10 @@ struct BackwardWork {
     for (Index j = begin; j < end;) {
       const Index count = balanced_block<packs>(end - j);
       const GradientKeys<T> block = keys.from(j - origin, count);
-      scorer.template scores<packs>(tile.query + lane, tile.d, block.in, blocks.seen + lane);
+      if (by_row.order == ScoresByRow<T>::Order::lanes)
+        scorer.template scores<packs>(tile.query + lane, tile.d, block.in, blocks.seen + lane);
+      else
+        by_row.scores(i, queries(lane, packs), block.in, j, packs * Pack<T>::width, blocks.seen + lane);
       if constexpr (Rules::parameters > 0)
         if (parameter_sums != nullptr)
           std::memcpy(blocks.scaled, blocks.seen,
@@ -103,12 +172,11 @@ template <class T>
 HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const BackwardProblem<T>& p,
                                       const Place& place, const TileRows& rows, T factor) {
   constexpr int lanes = tile_lanes<T>, width = Pack<T>::width;
-  constexpr T nothing = -std::numeric_limits<T>::infinity();
   const Index d = tile.d, d_v = tile.d_v, columns = whole_packs<T>(d), value_columns = whole_packs<T>(d_v);
   const Operand<const T> q = p.q.at(place.query_begin + rows.begin, place.head * d);
   const Operand<const T> out = p.out.at(place.query_begin + rows.begin, place.head * d_v);
   const Operand<const T> dout = p.dout.at(place.query_begin + rows.begin, place.head * d_v);
-  const Operand<const T> lse = p.lse.at(place.query_begin + rows.begin, place.head);
+  const LogSums<const T> lse = p.lse.at(place.query_begin + rows.begin, place.head);
   const Index count = rows.end - rows.begin;
   gather_rows(q.data, q.row, q.column, count, d, tile.query_rows, columns);
   gather_rows(dout.data, dout.row, dout.column, count, d_v, tile.out_rows, value_columns);
@@ -127,13 +195,14 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
     T* out_row = tile.out_rows + l * value_columns;
     for (Index c = d; c < columns; ++c) query_row[c] = T(0);
     for (Index c = d_v; c < value_columns; ++c) out_row[c] = T(0);
-    const T row_lse = lse.data[l * lse.row];
-    if (row_lse == nothing) {
+    const RowNorm<T> norm = lse.at(l, 0).norm();
+    tile.maximum[l] = norm.maximum;
+    tile.minus_log_sum[l] = norm.minus_log_sum;
+    if (!norm.lives()) {
       for (Index c = 0; c < columns; ++c) query_row[c] = T(0);
       for (Index c = 0; c < value_columns; ++c) out_row[c] = T(0);
       for (Index c = 0; c < d; ++c) tile.query[c * lanes + l] = T(0);
       for (Index c = 0; c < d_v; ++c) tile.gradient[c * lanes + l] = T(0);
-      tile.minus_lse[l] = nothing;
       tile.minus_d[l] = T(0);
       continue;
     }
@@ -144,11 +213,11 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
     minus_d -= dot(out_row, Index(1), out.data + l * out.row, out.column, d_v);
     for (Index c = 0; c < columns; c += width) store(query_row + c, load(query_row + c) * broadcast(p.scale));
     tile.minus_d[l] = minus_d;
-    tile.minus_lse[l] = -row_lse * log2_e<T>;
-    probe += minus_d * T(0) + row_lse * T(0);
+    probe += minus_d * T(0) + norm.maximum * T(0) + norm.minus_log_sum * T(0);
   }
   for (Index l = count; l < rows.packs * width; ++l) {
-    tile.minus_lse[l] = nothing;
+    tile.maximum[l] = T(0);
+    tile.minus_log_sum[l] = -std::numeric_limits<T>::infinity();
     tile.minus_d[l] = T(0);
   }
   *tile.finite = probe == T(0) && all_finite(tile.query_rows, columns, Index(1), count, columns) &&
@@ -225,7 +294,8 @@ struct BackwardScratch {
 
   explicit BackwardScratch(const BackwardProblem<T>& p)
       : BackwardScratch(
-            p, backward_group(p) * GradientTile<T>::size(p.shape.d, p.shape.d_v) + GradientBlocks<T>::size) {}
+            p, backward_group(p) * GradientTile<T>::size(p.shape.d, p.shape.d_v) + GradientBlocks<T>::size +
+                   rows_numbers<T>(p.shape.d)) {}
   BackwardScratch(const BackwardProblem<T>& p, Index tile_numbers) : tiles(tile_numbers) {
     const Shape& s = p.shape;
     const Index keys = p.pieces == 1 ? s.longest : s.longest / p.pieces + 1;
@@ -322,6 +392,9 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
     const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
     Scorer::fill(scorer_memory, spec, head, d, p.scale, factor);
     const Scorer scorer(scorer_memory, d, factor);
+    const ScoresByRow<T> by_row =
+        scores_by_row(p, place, Scorer::fused, !Rules::has_terms,
+                      scratch + tiles * tile_size + GradientBlocks<T>::size);
     double* const score_sums =
         p.score_sums == nullptr ? nullptr : p.score_sums + (sequence * shape.heads + head) * d;
     double* const parameter_sums =
@@ -347,8 +420,8 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
         const GradientKeys<T> block = keys.from(some.begin - begin, from - some.begin);
         for (int g = 0; g < count; ++g) {
           const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
-          const Work work{tile,       blocks, rows[g], rules,          scorer,    block,
-                          some.begin, bias,   buckets, parameter_sums, score_sums};
+          const Work work{tile,  blocks,     rows[g], rules,   scorer,         by_row,
+                          block, some.begin, bias,    buckets, parameter_sums, score_sums};
           TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
         }
       }

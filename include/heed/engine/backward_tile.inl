@@ -15,13 +15,14 @@ struct GradientTile {
   T* dq;          // [d][lanes], without the scale; room for whole packs
   T* query_rows;  // [lanes][d, whole packs], times scale
   T* out_rows;    // [lanes][d_v, whole packs], gradient of the output
-  T* minus_lse;   // [lanes], in base 2; -inf for a query that sees nothing, so that its weights are 0
+  T* maximum;        // [lanes], and
+  T* minus_log_sum;  // [lanes], both of which scores lose, in base 2; see RowNorm
   T* minus_d;     // [lanes]
   bool* finite;   // are all numbers of this tile finite?
   Index d, d_v;
 
   static Index size(Index d, Index d_v) {
-    return (d + d_v + 2 * whole_packs<T>(d) + whole_packs<T>(d_v) + 4) * tile_lanes<T>;
+    return (d + d_v + 2 * whole_packs<T>(d) + whole_packs<T>(d_v) + 5) * tile_lanes<T>;
   }
 
   GradientTile(T* memory, Index columns, Index value_columns) : d(columns), d_v(value_columns) {
@@ -31,8 +32,9 @@ struct GradientTile {
     dq = gradient + d_v * lanes;
     query_rows = dq + whole_packs<T>(d) * lanes;
     out_rows = query_rows + whole_packs<T>(d) * lanes;
-    minus_lse = out_rows + whole_packs<T>(d_v) * lanes;
-    minus_d = minus_lse + lanes;
+    maximum = out_rows + whole_packs<T>(d_v) * lanes;
+    minus_log_sum = maximum + lanes;
+    minus_d = minus_log_sum + lanes;
     finite = reinterpret_cast<bool*>(minus_d + lanes);
   }
 };
@@ -71,6 +73,14 @@ struct GradientKeys {
   }
 };
 
+/// 2^((score - maximum) - log sum), at most 1: a score that rounding has made greater than it was in the forward
+/// pass is no more than that. Products are summed from 0, as where the forward pass found the maximum: the key
+/// that has it loses exactly its own score.
+template <class T>
+HEED_INLINE Pack<T> weight_again(Pack<T> score, Pack<T> maximum, Pack<T> minus_log_sum) {
+  return exp2(min_or_second(zero<T>(), (score - maximum) + minus_log_sum));
+}
+
 /// weights[row + c] = 2^(K Qᵀ - lse) for one register tile of keys.
 template <int rows, int packs, class T>
 HEED_NOINLINE void weights_again(const GradientTile<T>& tile, int lane, const T* k, Index k_row, T* out) {
@@ -78,16 +88,18 @@ HEED_NOINLINE void weights_again(const GradientTile<T>& tile, int lane, const T*
   constexpr int width = Pack<T>::width;
   Pack<T> acc[rows][packs];
 #pragma GCC unroll 4
-  for (int v = 0; v < packs; ++v) {
-    const Pack<T> start = load(tile.minus_lse + lane + v * width);
+  for (int v = 0; v < packs; ++v)
 #pragma GCC unroll 16
-    for (int c = 0; c < rows; ++c) acc[c][v] = start;
-  }
+    for (int c = 0; c < rows; ++c) acc[c][v] = zero<T>();
   multiply_onto(acc, k, k_row, Index(1), tile.query + lane, lanes, tile.d);
-#pragma GCC unroll 16
-  for (int c = 0; c < rows; ++c)
 #pragma GCC unroll 4
-    for (int v = 0; v < packs; ++v) store(out + c * lanes + v * width, exp2(acc[c][v]));
+  for (int v = 0; v < packs; ++v) {
+    const Pack<T> maximum = load(tile.maximum + lane + v * width);
+    const Pack<T> minus_log_sum = load(tile.minus_log_sum + lane + v * width);
+#pragma GCC unroll 16
+    for (int c = 0; c < rows; ++c)
+      store(out + c * lanes + v * width, weight_again(acc[c][v], maximum, minus_log_sum));
+  }
 }
 
 /// ds = weights ∘ (V dOᵀ - D) for one register tile of keys.

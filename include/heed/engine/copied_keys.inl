@@ -18,12 +18,11 @@ bool lie_apart(const Operand<const T>& x, Index columns) {
   return x.row < columns || (x.row > 2 * columns && x.row * Index(sizeof(T)) > 1024);
 }
 
-/// Plans the copies and the order of tasks. `span` is how many keys the last queries of a sequence see.
+/// Plans the copies and the order of tasks. `narrow`: do masks leave the last queries few of the keys?
 template <class T>
-void plan_copies(const ForwardProblem<T>& p, Index span, ForwardPlan& plan) {
+void plan_copies(const ForwardProblem<T>& p, bool narrow, ForwardPlan& plan) {
   const Shape& s = p.shape;
   const bool must = p.k.column != 1 || p.v.column != 1;
-  const bool narrow = 2 * span < s.longest;
   const bool again = s.queries / s.sequences * (s.heads / s.key_heads) > tiles_per_group * tile_lanes<T>;
   const bool apart = lie_apart(p.k, s.d) || lie_apart(p.v, s.d_v);
   plan.heads_inside = narrow && !must;
@@ -48,6 +47,12 @@ HEED_NOINLINE void copy_rows(const T* from, Index from_row, Index rows, Index co
       store(to + c, add ? load(to + c) + load(from + c) : load(from + c));
     for (; c < columns; ++c) to[c] = add ? to[c] + from[c] : from[c];
   }
+}
+
+/// to[c] = factor · x[c].
+template <class T>
+HEED_INLINE void copy_scaled(const Operand<const T>& x, Index columns, T factor, T* to) {
+  for (Index c = 0; c < columns; ++c) to[c] = factor * x.data[c * x.column];
 }
 
 /// to[r · to_row + c] = from[r][c], read through strides.

@@ -5,8 +5,8 @@ inline constexpr Index direct_keys = 64;  // the most keys whose scores fit the 
 
 /// Is a call so small that setting up tiles would cost more than the work, or has it so few keys that turning
 /// queries into lanes would?
-template <class T>
-bool is_direct(const ForwardProblem<T>& p) {
+template <class Problem>
+bool is_direct(const Problem& p) {
   const Shape& s = p.shape;
   if (s.longest > direct_keys || p.continues) return false;
   const bool rows = p.q.column == 1 && p.k.column == 1 && p.v.column == 1 && p.out.column == 1;
@@ -87,9 +87,7 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
             weights[j] *=
                 rules.dropped.template factor<T>(static_cast<Position>(i), static_cast<Position>(j));
         mix_row(weights, scores, place.keys, v, d_v, out, p.out.column);
-        if (p.lse.data != nullptr)
-          p.lse.data[(place.query_begin + i) * p.lse.row + head * p.lse.column] =
-              sum == T(0) ? hidden : (most + std::log2(sum)) / log2_e<T>;
+        if (p.lse.data != nullptr) p.lse.at(place.query_begin + i, head).put(most, sum);
       }
     }
 }

@@ -90,9 +90,10 @@ HEED_NOINLINE void weigh_scores(const GradientTile<T>& tile, int lane, Index key
                                 T* weights) {
   for (int v = 0; v < packs; ++v) {
     const int at = lane + v * Pack<T>::width;
-    const Pack<T> minus_lse = load(tile.minus_lse + at);
+    const Pack<T> maximum = load(tile.maximum + at), minus_log_sum = load(tile.minus_log_sum + at);
     for (Index t = 0; t < keys; ++t)
-      store(weights + t * tile_lanes<T> + at, exp2(load(scores + t * tile_lanes<T> + at) + minus_lse));
+      store(weights + t * tile_lanes<T> + at,
+            weight_again(load(scores + t * tile_lanes<T> + at), maximum, minus_log_sum));
   }
 }
 

@@ -30,10 +30,17 @@ HEED_NOINLINE void load_queries(const QueryTile<T>& tile, const Operand<const T>
   }
 }
 
-/// Goes on where rows were stored: as if all that they hold had been one key, whose score is their
-/// log-sum-exp.
+/// The maximum and the sum of a row that was stored, and its output as it was before it was divided.
 template <class T>
-HEED_NOINLINE void resume_rows(const QueryTile<T>& tile, const Operand<T>& out, const Operand<T>& lse,
+HEED_INLINE void resume_sum(const RowNorm<T>& before, Index d_v, T* output, Index step, T& maximum, T& sum) {
+  maximum = before.maximum;
+  sum = std::exp2(-before.minus_log_sum);
+  for (Index c = 0; c < d_v; ++c) output[c * step] *= sum;
+}
+
+/// Goes on where rows were stored, which hold outputs divided by their sums.
+template <class T>
+HEED_NOINLINE void resume_rows(const QueryTile<T>& tile, const Operand<T>& out, const LogSums<T>& lse,
                                const TileRows& rows) {
   for (int lane = 0; lane < rows.packs * Pack<T>::width; lane += Pack<T>::width) {
     const Index i = rows.begin + lane;
@@ -41,17 +48,17 @@ HEED_NOINLINE void resume_rows(const QueryTile<T>& tile, const Operand<T>& out, 
     rows_to_lanes(static_cast<const T*>(out.data) + i * out.row, out.row, out.column, count, tile.d_v, T(1),
                   tile.output + lane, Index(tile_lanes<T>));
     for (int l = 0; l < count; ++l) {
-      const T before = lse.data[(i + l) * lse.row];
-      if (before == -std::numeric_limits<T>::infinity()) continue;  // nothing, and a row of zeros
-      tile.maximum[lane + l] = before * log2_e<T>;
-      tile.sum[lane + l] = T(1);
+      const RowNorm<T> before = lse.at(i + l, 0).norm();
+      if (!before.lives()) continue;  // nothing, and a row of zeros
+      resume_sum(before, tile.d_v, tile.output + lane + l, Index(tile_lanes<T>), tile.maximum[lane + l],
+                 tile.sum[lane + l]);
     }
   }
 }
 
 /// Divides by the sums and writes the rows; a row whose sum is 0 saw nothing and is 0, its log-sum-exp -inf.
 template <class T>
-HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, const Operand<T>& lse,
+HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, const LogSums<T>& lse,
                               const TileRows& rows) {
   for (int v = 0; v < rows.packs; ++v) {
     const int lane = v * Pack<T>::width;
@@ -63,10 +70,7 @@ HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, c
     lanes_to_rows(tile.output + lane, Index(tile_lanes<T>), factor, count, tile.d_v, out.data + i * out.row,
                   out.row, out.column);
     if (lse.data != nullptr)
-      for (int l = 0; l < count; ++l)
-        lse.data[(i + l) * lse.row] =
-            tile.sum[lane + l] == T(0) ? -std::numeric_limits<T>::infinity()
-                                       : (tile.maximum[lane + l] + std::log2(tile.sum[lane + l])) / log2_e<T>;
+      for (int l = 0; l < count; ++l) lse.at(i + l, 0).put(tile.maximum[lane + l], tile.sum[lane + l]);
   }
 }
 
@@ -182,7 +186,7 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
   const Operand<const T> k = p.k.at(place.key_begin, key_head * d);
   const Operand<const T> v = p.v.at(place.key_begin, key_head * d_v);
   const Operand<T> out = p.out.at(place.query_begin, head * d_v);
-  const Operand<T> lse = p.lse.data == nullptr ? p.lse : p.lse.at(place.query_begin, head);
+  const LogSums<T> lse = p.lse.data == nullptr ? p.lse : p.lse.at(place.query_begin, head);
   const T factor = natural_sums<AllRules> ? p.scale : p.scale * log2_e<T>;
 
   const CopiedKeys<T> copies(p, plan, scratch);

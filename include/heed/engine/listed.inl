@@ -104,11 +104,6 @@ Index listed_scratch(const Shape& shape) {
          listed_keys * (shape.d + shape.d_v);
 }
 
-template <class T>
-HEED_INLINE void copy_scaled(const Operand<const T>& x, Index columns, T factor, T* to) {
-  for (Index c = 0; c < columns; ++c) to[c] = factor * x.data[c * x.column];
-}
-
 /// 0, 1, 2, ...
 struct InOrder {
   Position numbers[listed_keys];

@@ -19,7 +19,7 @@ HEED_NOINLINE void add_to_rows(const Operand<T>& to, const ListedChunk<T>& chunk
 /// From the scaled products of a chunk to weights and the slopes of the terms; keys that a term hides leave
 /// the chunk.
 template <class T, class Rules>
-HEED_NOINLINE HEED_FLATTEN void weigh_chunk(const Rules& rules_in_memory, Position i, T lse,
+HEED_NOINLINE HEED_FLATTEN void weigh_chunk(const Rules& rules_in_memory, Position i, const RowNorm<T>& norm,
                                             ListedChunk<T>& chunk, T* slopes) {
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   const Rules rules = rules_in_memory;
@@ -36,14 +36,14 @@ HEED_NOINLINE HEED_FLATTEN void weigh_chunk(const Rules& rules_in_memory, Positi
   }
   for (Index t = chunk.count; t < listed_keys; ++t) chunk.scores[t] = hidden;
   for (Index t = 0; t < listed_keys; t += Pack<T>::width)
-    store(chunk.scores + t, exp2(load(chunk.scores + t) - broadcast(lse)));
+    store(chunk.scores + t, weight_again(load(chunk.scores + t), broadcast(norm.maximum),
+                                         broadcast(norm.minus_log_sum)));
 }
 
 /// All queries of one sequence and head.
 template <class T, class Spec, class Lists>
 HEED_NOINLINE void listed_backward(const BackwardProblem<T>& p, const Spec& spec, const Lists& lists_of,
                                    const Place& place, T* scratch) {
-  constexpr T hidden = -std::numeric_limits<T>::infinity();
   const auto rules = beyond_lists(spec.template bind<T>(place));
   using Rules = std::remove_cvref_t<decltype(rules)>;
   const auto lists = lists_of.bind_lists(place);
@@ -65,9 +65,9 @@ HEED_NOINLINE void listed_backward(const BackwardProblem<T>& p, const Spec& spec
     const auto at = static_cast<Position>(i);
     const Index row = place.query_begin + i;
     const Operand<T> dq = p.dq.at(row, place.head * d);
-    const T lse = *p.lse.at(row, place.head).data;
+    const RowNorm<T> norm = p.lse.at(row, place.head).norm();
     for (Index c = 0; c < whole_packs<T>(d); ++c) query_gradient[c] = T(0);
-    if (lse != hidden) {
+    if (norm.lives()) {
       const Operand<const T> out = p.out.at(row, place.head * d_v);
       copy_scaled(p.q.at(row, place.head * d), d, p.scale, query);
       copy_scaled(p.q.at(row, place.head * d), d, factor, scaled_query);
@@ -86,7 +86,7 @@ HEED_NOINLINE void listed_backward(const BackwardProblem<T>& p, const Spec& spec
                       columns, to, listed_keys);
         };
         dots(scaled_query, k, d, copied_k, chunk.scores);
-        weigh_chunk(rules, at, lse * log2_e<T>, chunk, slopes);
+        weigh_chunk(rules, at, norm, chunk, slopes);
         dots(incoming, v, d_v, copied_v, gradients);
         for (Index t = 0; t < chunk.count; ++t) {
           T dropped = T(1);

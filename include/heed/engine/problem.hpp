@@ -4,14 +4,72 @@
 #ifndef HEED_ENGINE_PROBLEM_HPP
 #define HEED_ENGINE_PROBLEM_HPP
 
+#include <cmath>
 #include <cstddef>
+#include <limits>
 #include <type_traits>
 
 #include <heed/core/operand.hpp>
 #include <heed/core/policy.hpp>
+#include <heed/core/saved.hpp>
 #include <heed/core/shape.hpp>
 
 namespace heed::inline HEED_ABI::detail {
+
+/// What a row's scores in base 2 lose before they are exponentiated, one after the other:
+/// 2^((score - maximum) + minus_log_sum) is a weight. Of a row that saw nothing all weights are 0.
+template <class T>
+struct RowNorm {
+  T maximum, minus_log_sum;
+  HEED_INLINE bool lives() const { return minus_log_sum != -std::numeric_limits<T>::infinity(); }
+};
+
+/// The log-sum-exps of rows: natural logarithms and, unless the pointers are null, their parts in base 2
+/// (core/saved.hpp). Element (r, c) of each is at r · row + c · column.
+template <class T>
+struct LogSums {
+  T* data = nullptr;
+  Index row = 0, column = 0;
+  T* maximum = nullptr;
+  T* log_sum = nullptr;
+
+  HEED_INLINE LogSums at(Index r, Index c) const {
+    const Index there = r * row + c * column;
+    if (maximum == nullptr) return {data + there, row, column, nullptr, nullptr};
+    return {data + there, row, column, maximum + there, log_sum + there};
+  }
+  /// Element (0, 0), from what was subtracted and the sum of the powers.
+  HEED_INLINE void put(T most, T sum) const {
+    const bool nothing = sum == T(0);
+    const T logarithm = nothing ? T(0) : std::log2(sum);
+    *data = nothing ? -std::numeric_limits<T>::infinity() : join_log_sum(most, logarithm);
+    if (maximum == nullptr) return;
+    *maximum = nothing ? T(0) : most;
+    *log_sum = logarithm;
+  }
+  /// Of element (0, 0). In a row whose log-sum-exp was changed since, the parts mean nothing.
+  HEED_INLINE RowNorm<std::remove_const_t<T>> norm() const {
+    using Number = std::remove_const_t<T>;
+    constexpr Number infinity = std::numeric_limits<Number>::infinity();
+    constexpr Number most = std::numeric_limits<Number>::max();
+    const Number lse = *data;
+    if (lse == -infinity) return {Number(0), -infinity};
+    if (maximum != nullptr && join_log_sum<Number>(*maximum, *log_sum) == lse) return {*maximum, -*log_sum};
+    const Number base = lse * static_cast<Number>(log2_of_e);
+    if (lse < infinity && base > most) return {most, Number(0)};
+    return {base < -most ? -most : base, Number(0)};
+  }
+};
+
+template <class T, class Saved>
+LogSums<T> log_sums_of(Saved& saved) {
+  const Operand<T> lse = operand_of<T>(saved.lse);
+  const auto matches = [&](const auto& m) {
+    return m.rows() == saved.lse.rows() && m.cols() == saved.lse.cols();
+  };
+  if (!matches(saved.maximum) || !matches(saved.log_sum)) return {lse.data, lse.row, lse.column};
+  return {lse.data, lse.row, lse.column, saved.maximum.data(), saved.log_sum.data()};
+}
 
 /// q, k, v and out in the layout of the shape, which is referred to (copying it would cost a tiny problem a
 /// fifth of its time); lse is queries × heads, or has no data.
@@ -20,7 +78,8 @@ struct ForwardProblem {
   const Shape& shape;
   T scale;
   Operand<const T> q, k, v;
-  Operand<T> out, lse;
+  Operand<T> out;
+  LogSums<T> lse;
   bool continues = false;  // out and lse hold the result for other keys, which these are added to
 };
 
@@ -61,9 +120,12 @@ template <class T>
 struct BackwardProblem {
   const Shape& shape;
   T scale;
-  Operand<const T> q, k, v, out, dout, lse, dlse;
+  Operand<const T> q, k, v, out, dout;
+  LogSums<const T> lse;
+  Operand<const T> dlse;
   Operand<T> dq, dk, dv;
   bool accumulate = false;      // add to dq, dk, dv instead of overwriting them
+  bool continues = false;       // the forward pass went on from a result for other keys
   bool heads_together = false;  // one task for all heads of a sequence, because they share a bias's gradient
   bool all_together = false;    // one task, because sequences do
   // [sequence][head][parameter]: gradients of the score function's parameters; null where nobody asks.
@@ -80,15 +142,6 @@ struct BackwardProblem {
   Index pieces = 1;
   T* dq_parts = nullptr;  // [piece][query][head · d], already scaled
 
-  /// Pieces depend on the shape alone, so that results do not depend on the number of threads.
-  void plan_pieces(bool narrow) {
-    constexpr Index enough_tasks = 16, most_pieces = 8, worth_cutting = 4096;
-    const Index tasks = shape.sequences * shape.key_heads;
-    if (heads_together || all_together || narrow) return;
-    if (tasks >= enough_tasks || shape.longest <= worth_cutting) return;
-    const Index wanted = (enough_tasks + tasks - 1) / tasks;
-    pieces = wanted < most_pieces ? wanted : most_pieces;
-  }
   std::size_t part_bytes() const {
     return pieces == 1 ? 0
                        : static_cast<std::size_t>(pieces * shape.queries * shape.heads * shape.d) * sizeof(T);

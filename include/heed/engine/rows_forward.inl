@@ -288,7 +288,7 @@ HEED_NOINLINE void rows_tile(const ForwardProblem<T>& p, const Spec& spec, const
     put_rows<false>(recent, columns, out, count, d_v);
   }
   if (p.lse.data != nullptr) {
-    const Operand<T> lse = p.lse.at(place.query_begin + rows.begin, place.head);
+    const LogSums<T> lse = p.lse.at(place.query_begin + rows.begin, place.head);
     for (Index l = 0; l < count; ++l) lse.data[l * lse.row] = summary[l];
   }
 }

@@ -44,7 +44,7 @@ void run_backward(BackwardProblem<T>& p, const Spec& spec, Workspace* workspace)
     (void)f;
   };
   constexpr bool wants_sums = wants_parameters || wants_buckets || wants_score || wants_sink || wants_alpha;
-  if constexpr (!wants_sums && !Spec::selects_rows) p.plan_pieces(HEED_DISPATCH(is_narrow(p, spec)));
+  if constexpr (!wants_sums && !Spec::selects_rows) p.pieces = HEED_DISPATCH(pieces_for(p, spec));
   Index numbers = 0;
   for_each([&](double*, Index count, const auto&) { numbers += places * count; });
   const auto clear = [&](std::byte* memory) {

@@ -103,6 +103,13 @@ void for_each_class(const Shape& shape, const Spec& spec, const Dilated& dilated
 
 /// Every `step`-th row from `first` on.
 template <class T>
+LogSums<T> every(const LogSums<T>& x, Index first, Index step) {
+  if (x.data == nullptr) return x;
+  LogSums<T> some = x.at(first, 0);
+  some.row *= step;
+  return some;
+}
+template <class T>
 Operand<T> every(const Operand<T>& x, Index first, Index step) {
   return x.data == nullptr ? x : Operand<T>{x.data + first * x.row, x.row * step, x.column};
 }
@@ -140,8 +147,10 @@ void run_forward_by_class(ForwardProblem<T> p, const Spec& spec, Workspace* work
     const auto second = Parts::with_gaps(mask);
     // The first run leaves its log-sum-exp to the second.
     if (p.lse.data == nullptr) {
-      const std::size_t numbers = static_cast<std::size_t>(p.shape.queries * p.shape.heads);
-      p.lse = {reinterpret_cast<T*>(workspace->keep(numbers * sizeof(T))), p.shape.heads, 1};
+      const Index numbers = p.shape.queries * p.shape.heads;
+      T* const memory =
+          reinterpret_cast<T*>(workspace->keep(static_cast<std::size_t>(3 * numbers) * sizeof(T)));
+      p.lse = {memory, p.shape.heads, 1, memory + numbers, memory + 2 * numbers};
     }
     run_forward(p, with_mask<at>(spec, Parts::without_gaps(mask)), workspace);
     p.continues = true;
@@ -167,7 +176,8 @@ void run_classes(const BackwardProblem<T>& p, const Spec& spec, const Dilated& d
                                            every(p.dq, query, step),
                                            every(p.dk, key, step),
                                            every(p.dv, key, step),
-                                           p.accumulate};
+                                           p.accumulate,
+                                           p.continues};
                    run_backward(part, in_class, workspace);
                  });
 }
@@ -195,7 +205,7 @@ void run_backward_by_class(BackwardProblem<T>& p, const Spec& spec, Workspace* w
     using Parts = PartsOf<std::remove_cvref_t<decltype(mask)>>;
     const auto second = Parts::with_gaps(mask);
     run_backward(p, with_mask<at>(spec, Parts::without_gaps(mask)), workspace);
-    p.accumulate = true;
+    p.accumulate = p.continues = true;
     run_classes(p, with_mask<at>(spec, second), GapsOf<std::remove_cvref_t<decltype(second)>>::of(second),
                 workspace);
   }

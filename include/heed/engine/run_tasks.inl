@@ -8,7 +8,7 @@ HEED_NOINLINE ForwardPlan plan_forward(const ForwardProblem<T>& p, const Spec& s
   plan.tiled_tasks = tiled_tasks(p);
   plan.streamed_queries = streamed_queries(p.shape);
   plan.streamed_tasks = streamed_tasks(p.shape, plan.streamed_queries);
-  if (plan.tiled_tasks > 0) plan_copies(p, last_span(p, spec), plan);
+  if (plan.tiled_tasks > 0) plan_copies(p, is_narrow(p, spec), plan);
   const Index tiled = plan.tiled_tasks > 0 ? tiled_scratch(p, plan, Scorer::numbers(p.shape.d)) : 0;
   const Index streamed =
       plan.streamed_tasks > 0 ? streamed_scratch<T, Scorer>(p.shape, plan.streamed_queries) : 0;

@@ -142,6 +142,7 @@ struct SecondWork {
   const SecondBlocks<T>& blocks;
   const TileRows& rows;
   const Rules& rules;
+  const ScoresByRow<T>& by_row;
   const SecondKeys<T>& keys;
   Index origin;
 
@@ -162,7 +163,10 @@ struct SecondWork {
       };
       const std::false_type anew;
       const std::true_type more;
-      product(anew, in.k, in.k_row, first.query, first.d, blocks.seen);
+      if (by_row.order == ScoresByRow<T>::Order::lanes)
+        product(anew, in.k, in.k_row, first.query, first.d, blocks.seen);
+      else
+        by_row.scores(rows.begin + lane, queries, in, j, packs * width, blocks.seen + lane);
       product(anew, in.k, in.k_row, tile.query_tangent, first.d, blocks.seen_tangent);
       product(more, moving.k, moving.k_row, first.query, first.d, blocks.seen_tangent);
       product(anew, in.v, in.v_row, first.gradient, first.d_v, blocks.ds);
@@ -256,7 +260,7 @@ HEED_NOINLINE void load_second_tile(const SecondTile<T>& tile, const SecondProbl
   }
   for (Index l = 0; l < lanes; ++l) {
     T* row = tile.query_tangent_rows + l * columns;
-    const bool lives = l < count && tile.first.minus_lse[l] != -std::numeric_limits<T>::infinity();
+    const bool lives = l < count && tile.first.minus_log_sum[l] != -std::numeric_limits<T>::infinity();
     for (Index c = 0; c < columns; ++c)
       row[c] = lives && c < d ? q.data[l * q.row + c * q.column] * p.first.scale : T(0);
     if (!lives && l < rows.packs * width)
@@ -282,7 +286,8 @@ struct SecondScratch {
     const Shape& s = p.first.shape;
     k_tangent = p.k_tangent.column == 1 && !lie_apart(p.k_tangent, s.d) ? 0 : s.longest * s.d;
     v_tangent = p.v_tangent.column == 1 && !lie_apart(p.v_tangent, s.d_v) ? 0 : s.longest * s.d_v;
-    tiles = backward_group(p.first) * SecondTile<T>::size(s.d, s.d_v) + SecondBlocks<T>::size;
+    tiles = backward_group(p.first) * SecondTile<T>::size(s.d, s.d_v) + SecondBlocks<T>::size +
+            rows_numbers<T>(s.d);
   }
   Index numbers() const { return first.k + first.v + first.dk + first.dv + k_tangent + v_tangent + tiles; }
 };
@@ -347,6 +352,8 @@ HEED_NOINLINE void second_task(const SecondProblem<T>& p, const Spec& spec, Inde
     const Place place = shape.place(sequence, head);
     const Rules rules = spec.template bind<T>(place);
     const T factor = Rules::has_terms ? first.scale : first.scale * log2_e<T>;
+    const ScoresByRow<T> by_row = scores_by_row(first, place, true, !Rules::has_terms,
+                                                scratch + tiles * tile_size + SecondBlocks<T>::size);
     for (Index first_tile = 0;; first_tile += tiles) {
       TileRows rows[tiles_per_group];
       int count = 0;
@@ -363,7 +370,7 @@ HEED_NOINLINE void second_task(const SecondProblem<T>& p, const Spec& spec, Inde
         const SecondKeys<T> block = keys.from(some.begin, from - some.begin);
         for (int g = 0; g < count; ++g) {
           const SecondTile<T> tile(scratch + g * tile_size, d, d_v);
-          const Work work{tile, blocks, rows[g], rules, block, some.begin};
+          const Work work{tile, blocks, rows[g], rules, by_row, block, some.begin};
           TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
         }
       }

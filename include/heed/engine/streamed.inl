@@ -168,9 +168,7 @@ HEED_INLINE void write_row(const ForwardProblem<T>& p, Index row, Index head, co
   const T inverse = sum == T(0) ? T(0) : T(1) / sum;
   for (Index c = 0; c < d_v; ++c)
     p.out.data[row * p.out.row + (head * d_v + c) * p.out.column] = total.output[c] * inverse;
-  if (p.lse.data != nullptr)
-    p.lse.data[row * p.lse.row + head * p.lse.column] =
-        sum == T(0) ? -std::numeric_limits<T>::infinity() : (*total.maximum + std::log2(sum)) / log2_e<T>;
+  if (p.lse.data != nullptr) p.lse.at(row, head).put(*total.maximum, sum);
 }
 
 /// The same for all rows of a sequence, [head · queries + i].
@@ -215,11 +213,10 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
     if (sink != hidden) state.sum[0] = T(1);
     if (!p.continues || piece != 0) continue;
     const Index row = place.query_begin + r % n, head = r / n;
-    const T before = *p.lse.at(row, head).data;
-    if (before == hidden) continue;
-    *state.maximum = before * log2_e<T>;
-    state.sum[0] = T(1);
+    const RowNorm<T> before = p.lse.at(row, head).norm();
+    if (!before.lives()) continue;
     for (Index c = 0; c < d_v; ++c) state.output[c] = *p.out.at(row, head * d_v + c).data;
+    resume_sum(before, d_v, state.output, Index(1), *state.maximum, state.sum[0]);
   }
 
   T* queries = scratch + shape.heads * most_queries * size;  // [head · n + i][d]

@@ -22,6 +22,8 @@ class BigBird : public mask_tag {
   using Blocks = OrMask<OrMask<Chunked, FirstTokens>, RandomBlocks>;
 
  public:
+  static constexpr const char* made_by = "bigbird";
+
   BigBird(Index block, Index window_blocks, Index global_blocks, Index random_count, std::uint64_t seed)
       : block_(block),
         window_(window_blocks),
@@ -35,6 +37,10 @@ class BigBird : public mask_tag {
       detail::fail("bigbird: a window of ", window_, " blocks, it must be odd: as many to either side");
     if (global_ < 0) detail::fail("bigbird: ", global_, " global blocks, that must not be negative");
     blocks_.check(shape);
+  }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(block_, window_, global_, blocks_);
   }
   auto bind(const Place& place) const { return blocks_.bind(place); }
 

@@ -69,6 +69,10 @@ class BlockSparse : public mask_tag {
         detail::fail("block_sparse: row ", r - 1, " has ", columns_[offsets_[r] - 1],
                      " among its columns, there are ", blocks(shape.longest));
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(size_, offsets_.size(), columns_.size(), patterns_);
+  }
   detail::BoundBlockSparse bind(const Place& place) const {
     const Index rows = (offsets_.size() - 1) / patterns_;
     return {{offsets_.data(), columns_.data()},

@@ -4,6 +4,8 @@
 #ifndef HEED_MASK_CAUSAL_HPP
 #define HEED_MASK_CAUSAL_HPP
 
+#include <limits>
+
 #include <heed/config.hpp>
 #include <heed/core/key_range.hpp>
 #include <heed/core/policy.hpp>
@@ -31,9 +33,14 @@ struct BoundCausal {
 
 /// The policy made by causal().
 struct Causal : mask_tag {
+  static constexpr const char* same_as = "Window";  // window(unbounded, 0)
   Alignment alignment;
 
   explicit Causal(Alignment a = {}) : alignment(a) {}
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(std::numeric_limits<Index>::max(), Index(0), alignment);
+  }
   detail::BoundCausal bind(const Place& place) const {
     return {detail::clamp_position(alignment.resolve(place.queries, place.keys)), place.keys};
   }

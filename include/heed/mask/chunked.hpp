@@ -54,6 +54,10 @@ struct Chunked : mask_tag {
     if (before < 0 || after < 0)
       detail::fail("chunked: before is ", before, " and after is ", after, ", neither may be negative");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(size, before, after, alignment);
+  }
   detail::BoundChunked bind(const Place& place) const {
     // Farther than any sequence reaches, and `all` chunks reach farther still, from any offset.
     constexpr Index far = Index{1} << 40, all = Index{1} << 42;

@@ -66,6 +66,10 @@ class DenseMask : public mask_tag {
   explicit DenseMask(Matrix matrix) : matrix_(std::move(matrix)) {}
 
   void check(const Shape& shape) const { detail::check_pairs("dense_mask", matrix_.view(), shape, false); }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(matrix_.view().rows, matrix_.view().cols);
+  }
   detail::BoundDense bind(const Place& place) const {
     const auto m = detail::pairs_of(matrix_.view(), place);
     return {m.data, m.row_stride, m.col_stride};

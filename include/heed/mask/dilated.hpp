@@ -84,6 +84,10 @@ struct Dilated : mask_tag {
     if (!holds_one)
       detail::fail("dilated: left is ", left, " and right is ", right, ", there is no position between");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(left, right, step, alignment);
+  }
   detail::BoundDilated bind(const Place& place) const {
     const Index apart = step < far ? step : far;
     const Index given = alignment.resolve(place.queries, place.keys);

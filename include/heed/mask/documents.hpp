@@ -176,6 +176,10 @@ class Documents : public mask_tag {
     if (table_->keys() != shape.keys)
       detail::fail("documents: ", table_->keys(), " ids for keys, k has ", shape.keys, " rows");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(table_->queries(), table_->keys());
+  }
   detail::BoundDocuments bind(const Place& place) const {
     return {table_.get(),
             table_->query_ranks() + place.query_begin,

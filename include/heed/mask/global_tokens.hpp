@@ -84,6 +84,7 @@ struct BoundFirstTokens {
 
 /// The policy made by global_tokens(count).
 struct FirstTokens : mask_tag {
+  static constexpr const char* made_by = "global_tokens";
   Index count;
   Alignment alignment;
 
@@ -91,6 +92,10 @@ struct FirstTokens : mask_tag {
 
   void check(const Shape&) const {
     if (count < 0) detail::fail("global_tokens: the count is ", count, ", it must not be negative");
+  }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(count, alignment);
   }
   detail::BoundFirstTokens bind(const Place& place) const {
     const Index offset = detail::clamp_position(alignment.resolve(place.queries, place.keys));
@@ -120,6 +125,11 @@ class GlobalTokens : public mask_tag {
   void check(const Shape&) const {
     if (!runs_->empty() && runs_->front().begin < 0)
       detail::fail("global_tokens: position ", runs_->front().begin, " is negative");
+  }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(alignment_, runs_->size());
+    for (const KeyRange& run : *runs_) n(run.begin, run.end);
   }
   detail::BoundGlobalTokens bind(const Place& place) const {
     return {runs_->data(), runs_->data() + runs_->size(),

@@ -30,6 +30,10 @@ struct InHeads : mask_tag {
       detail::fail("in_heads: heads ", first, " to ", last, " of ", shape.heads);
     detail::check_policy(policy, shape);
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(first, last, policy);
+  }
   auto bind(const Place& place) const {
     using Bound = std::remove_cvref_t<decltype(policy.bind(place))>;
     const bool active = first <= place.head && place.head < last;

@@ -229,6 +229,10 @@ class KeyLists : public mask_tag {
       detail::fail("key_lists: row ", table_->greatest_row(), " has ", table_->greatest(),
                    " among its keys, there are ", shape.longest);
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(table_->rows(), table_->pairs(), patterns_);
+  }
   detail::BoundKeyLists bind(const Place& place) const {
     return {table_->groups(), table_->buckets(), table_->keys(),
             table_->bits(),   first_row(place),  place.keys};

@@ -46,6 +46,10 @@ class Lengths : public mask_tag {
         detail::fail("lengths: length ", s, " is ", at(s), ", its sequence has ", keys, " keys");
     }
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n.list(list_.get());
+  }
   detail::BoundLengths bind(const Place& place) const {
     return {static_cast<Position>(at(place.sequence)), place.keys};
   }

@@ -25,6 +25,10 @@ struct Prefix : mask_tag {
   void check(const Shape&) const {
     if (count < 0) detail::fail("prefix: the prefix has ", count, " keys, that must not be negative");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(count);
+  }
   detail::BoundLengths bind(const Place& place) const { return {detail::clamp_position(count), place.keys}; }
 };
 

@@ -104,6 +104,10 @@ struct RandomBlocks : mask_tag {
     if (size < 1) detail::fail("random_blocks: the block size is ", size, ", it must be at least 1");
     if (count < 0) detail::fail("random_blocks: ", count, " blocks, that must not be negative");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(size, count, seed, alignment);
+  }
   detail::BoundRandomBlocks bind(const Place& place) const {
     constexpr Index far = Index{1} << 40;
     const Index keys_each = size < far ? size : far;

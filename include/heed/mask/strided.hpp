@@ -47,6 +47,10 @@ struct SummaryKeys : mask_tag {
     if (count < 0 || count > period)
       detail::fail("summary_keys: the last ", count, " keys of every ", period, ", which has no so many");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(period, count);
+  }
   detail::BoundSummaryKeys bind(const Place& place) const {
     // No sequence is that long, and no sum of such numbers overflows.
     constexpr Index far = Index{1} << 40;

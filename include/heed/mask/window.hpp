@@ -55,6 +55,10 @@ struct Window : mask_tag {
     if (!holds_one)
       detail::fail("window: left is ", left, " and right is ", right, ", there is no position between");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(left, right, alignment);
+  }
   detail::BoundWindow bind(const Place& place) const {
     // Positions and offsets beyond 2^31 reach past every sequence, and sums of clamped ones cannot overflow.
     const Index off = detail::clamp_position(alignment.resolve(place.queries, place.keys));

@@ -29,6 +29,10 @@ class Windows : public mask_tag {
     check_count("right", rights_, shape);
     for (Index h = 0; h < shape.heads; ++h) window_of(h).check(shape);
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n.list(lefts_.get()), n.list(rights_.get()), n(alignment_);
+  }
   detail::BoundWindow bind(const Place& place) const { return window_of(place.head).bind(place); }
 
  private:

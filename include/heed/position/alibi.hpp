@@ -58,6 +58,10 @@ struct Alibi : position_tag {
 
   explicit Alibi(Alignment a) : alignment(a) {}
   void check(const Shape& shape) const { detail::check_offset("alibi", alignment, shape); }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(alignment);
+  }
   detail::BoundAlibi<double> bind(const Place& place) const {
     return {alibi_slope(place.head, place.heads),
             detail::clamp_position(alignment.resolve(place.queries, place.keys))};
@@ -68,6 +72,8 @@ struct Alibi : position_tag {
 template <class Holder>
 class AlibiSlopes : public position_tag {
  public:
+  static constexpr const char* made_by = "alibi";
+
   explicit AlibiSlopes(Holder slopes) : slopes_(std::move(slopes)) {}
 
   void check(const Shape& shape) const {
@@ -90,6 +96,10 @@ class AlibiSlopes : public position_tag {
           detail::fail("alibi: slope ", h, " is ", static_cast<double>(at(h)),
                        ", too great for the scalar of q");
     }
+  }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n.list(slopes_.get());
   }
   auto bind(const Place& place) const {
     return detail::BoundAlibi<std::remove_cvref_t<decltype(at(0))>>{

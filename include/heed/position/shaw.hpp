@@ -112,7 +112,13 @@ auto shaw_attention(const Eigen::MatrixBase<Q>& q_argument, const Eigen::MatrixB
       merge_into(whole.out, whole.lse, out, saved.lse);
     first = false;
   }
-  if constexpr (detail::has_policy<Bundle, save_tag>) bundle.save()->target->lse = whole.lse;
+  if constexpr (detail::has_policy<Bundle, save_tag>) {
+    Saved<Scalar>& saved = *bundle.save()->target;
+    detail::open_saved<false>(saved, bundle, shape,
+                              bundle.template scale<detail::Accumulator<Scalar>>(shape.d));
+    saved.lse = whole.lse;
+    detail::close_saved(saved);
+  }
   return typename detail::ResultOf<Q, V, Bundle>::type(whole.out);
 }
 
@@ -146,6 +152,8 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
   detail::check_shaw_spec<detail::call::shaw_attention_backward, Bundle>();
   const Shape shape = detail::make_shape(bundle, q_argument.rows(), q_argument.cols(), k_argument.rows(),
                                          k_argument.cols(), v_argument.rows(), v_argument.cols());
+  detail::check_variant("shaw_attention_backward", saved, bundle, shape,
+                        bundle.template scale<detail::Accumulator<Scalar>>(shape.d));
   detail::check_given("dout", dout_argument, shape.queries, shape.heads * shape.d_v, "");
   detail::check_given("out", out_argument, shape.queries, shape.heads * shape.d_v, "");
   detail::check_given("saved.lse", saved.lse, shape.queries, shape.heads,
@@ -157,6 +165,8 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
   detail::InPlace<O> out(out_argument.derived());
   const Parts parts(shape, bundle, key_table, value_table);
   const auto rest = detail::without<scale_tag>(bundle.parts());
+  Saved<Scalar> of_whole;  // of another variant than each part
+  of_whole.lse = saved.lse;
   const auto factor = scale(bundle.template scale<detail::Accumulator<Scalar>>(shape.d));
 
   ByRow dq = ByRow::Constant(q.rows(), q.cols(), Scalar(0)),
@@ -175,7 +185,7 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
     const ByRow dout_part = band ? parts.band_dout(dout) : ByRow(dout);
     const ByRow out_part = band ? parts.band_output(out) : ByRow(out);
     const auto back =
-        attention_backward(dout_part, q_part, k_part, v_part, out_part, saved, rest, factor, mask);
+        attention_backward(dout_part, q_part, k_part, v_part, out_part, of_whole, rest, factor, mask);
     if (band) {
       parts.add_query_gradient(back.dq, q, dq, dkey_table);
       parts.add_key_gradient(back.dk, shape.d, parts.key_columns(), dk);

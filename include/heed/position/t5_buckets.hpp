@@ -189,6 +189,10 @@ class T5Bias : public relative_bias_tag {
     if constexpr (std::is_floating_point_v<T>)
       check_size(static_cast<long double>(std::numeric_limits<T>::max()), "too great for the scalar of q");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(table_.view().rows, table_.view().cols, buckets_->limit, buckets_->of.back(), alignment_);
+  }
   auto bind(const Place& place) const {
     const auto t = table_.view();
     using Scalar = std::remove_cvref_t<decltype(*t.data)>;

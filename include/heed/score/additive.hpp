@@ -53,6 +53,10 @@ class Additive : public score_tag {
           detail::fail("additive: number ", a, " of w is ", static_cast<double>(x), ", it must be finite");
       }
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(static_cast<Index>(w_.get().size()));
+  }
   auto weights(Index head, Index d) const {
     const auto& w = w_.get();
     using X = std::remove_cvref_t<decltype(*w.data())>;

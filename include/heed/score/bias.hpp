@@ -34,9 +34,15 @@ struct BoundBias {
 template <class Tag, template <class> class Bound, class Matrix>
 class PairTerm : public Tag {
  public:
+  static constexpr const char* made_by = "bias";
+
   PairTerm(const char* name, Matrix matrix) : name_(name), matrix_(std::move(matrix)) {}
 
   void check(const Shape& shape) const { check_pairs(name_, matrix_.view(), shape, true); }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(matrix_.view().rows, matrix_.view().cols);
+  }
   auto bind(const Place& place) const {
     const auto m = pairs_of(matrix_.view(), place);
     return Bound<std::remove_cvref_t<decltype(*m.data)>>{m.data, m.row_stride, m.col_stride};

@@ -110,6 +110,7 @@ class ScoreWithParameters : public term_tag {
 
  public:
   static constexpr int parameters = Shape_::count;
+  static constexpr const char* made_by = "score_with";
 
   ScoreWithParameters(Holder functor, Theta theta) : functor_(std::move(functor)), theta_(std::move(theta)) {}
 
@@ -117,6 +118,10 @@ class ScoreWithParameters : public term_tag {
     if constexpr (Shape_::is_matrix)
       if (theta_.get().rows() != shape.heads)
         detail::fail("score_with: parameters for ", theta_.get().rows(), " heads, there are ", shape.heads);
+  }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(parameters);
   }
   auto bind(const Place& place) const {
     using Functor = detail::bound_functor<Holder>;

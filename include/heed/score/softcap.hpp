@@ -60,6 +60,10 @@ struct Softcap : term_tag {
         detail::fail("softcap is ", static_cast<double>(cap), ", out of range for the scalar of q");
     }
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(cap);
+  }
   detail::BoundSoftcap<C> bind(const Place&) const { return {cap}; }
 };
 

@@ -48,6 +48,11 @@ struct Dropout : dropout_tag {
   void check(const Shape&) const {
     if (!(p >= 0 && p < 1)) detail::fail("dropout: p is ", p, ", it must be at least 0 and below 1");
   }
+  bool idle() const { return p == 0; }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(p, seed);
+  }
   detail::BoundDropout bind(const Place& place) const {
     return {PairDraws(seed, place), static_cast<std::uint32_t>(p * 0x1p32), 1 / (1 - p)};
   }

@@ -100,6 +100,11 @@ class Entmax : public row_selection_tag {
         detail::fail("entmax: alpha is ", at(h),
                      ", it must be above 1 and at most 64; softmax() is alpha = 1");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(size());
+    for (Index h = 0; h < size(); ++h) n(at(h));
+  }
   detail::BoundEntmax bind_selection(const Place& place) const {
     return {at(size() == 1 ? 0 : place.head) - 1};
   }

@@ -52,9 +52,14 @@ struct BoundGumbel {
 /// Adds standard Gumbel noise to final scores: the key with the greatest sum is then drawn with its softmax
 /// weight as probability. Part of gumbel_softmax().
 struct GumbelNoise : term_tag {
+  static constexpr const char* made_by = "gumbel_softmax";
   std::uint64_t seed;
 
   explicit GumbelNoise(std::uint64_t s) : seed(s) {}
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(seed);
+  }
   /// Other numbers than those of dropout with the same seed.
   detail::BoundGumbel bind(const Place& place) const { return {PairDraws(~seed, place)}; }
 };

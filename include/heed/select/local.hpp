@@ -95,6 +95,8 @@ class Around : public mask_tag {
   using Scalar = typename std::remove_cvref_t<decltype(std::declval<const P&>().get())>::Scalar;
 
  public:
+  static constexpr const char* made_by = "local_p";
+
   Around(P centers, double reach) : centers_(std::move(centers)), reach_(reach) {}
   void check(const Shape& shape) const {
     const auto& p = centers_.get();
@@ -107,6 +109,10 @@ class Around : public mask_tag {
       for (Index i = 0; i < p.rows(); ++i)
         if (!std::isfinite(static_cast<double>(p(i, h))))
           detail::fail("local_p: the center of query ", i, " and head ", h, " is not finite");
+  }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(reach_);
   }
   detail::BoundAround<Scalar> bind(const Place& place) const {
     return {place.keys, detail::operand_of<const Scalar>(centers_.get()).at(place.query_begin, place.head),
@@ -147,6 +153,10 @@ class AdaptiveSpan : public position_tag {
         detail::fail("adaptive_span: the span of head ", h, " must be finite and not negative");
     if (!(ramp_ > 0 && std::isfinite(ramp_)))
       detail::fail("adaptive_span: R is ", ramp_, ", it must be positive");
+  }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(ramp_);
   }
   detail::BoundSpan<Scalar> bind(const Place& place) const {
     return {spans_.get()(place.head), ramp_, static_cast<Position>(place.keys - place.queries)};

@@ -27,6 +27,10 @@ struct Sample : row_selection_tag {
       detail::fail("sample: ", count, " draws, at least 1 and at most ", detail::BoundDraw::most,
                    " are possible");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(seed, count, through);
+  }
   detail::BoundDraw bind_selection(const Place& place) const {
     return {PairDraws(seed, place), static_cast<int>(count),
             through ? detail::Slopes::softmax : detail::Slopes::none};

@@ -46,6 +46,10 @@ struct Temperature : term_tag {
       if (1 / temperature > static_cast<double>(std::numeric_limits<T>::max()))
         detail::fail("the temperature is ", temperature, ", out of range for the scalar of q");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(temperature);
+  }
   detail::BoundTemperature bind(const Place&) const { return {1 / temperature}; }
 };
 

@@ -20,6 +20,10 @@ struct TopK : row_selection_tag {
   void check(const Shape&) const {
     if (k < 1) detail::fail("top_k: k is ", k, ", it must be at least 1");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(k);
+  }
   detail::BoundRank bind_selection(const Place&) const { return {k, 1, detail::Slopes::kept, false}; }
 };
 
@@ -31,6 +35,10 @@ struct TopP : row_selection_tag {
   void check(const Shape&) const {
     if (!(p > 0 && p <= 1)) detail::fail("top_p: p is ", p, ", it must be above 0 and at most 1");
   }
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(p);
+  }
   detail::BoundRank bind_selection(const Place&) const {
     if (p == 1) return {};
     return {0, p, detail::Slopes::kept, true};
@@ -41,6 +49,10 @@ struct TopP : row_selection_tag {
 struct Argmax : row_selection_tag {
   bool through = false;
 
+  template <class Numbers>
+  void identify(Numbers& n) const {
+    n(through);
+  }
   detail::BoundRank bind_selection(const Place&) const {
     return {1, 1, through ? detail::Slopes::softmax : detail::Slopes::none, false};
   }

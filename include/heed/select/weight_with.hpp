@@ -76,6 +76,8 @@ class WeightWithRow : public weight_function_tag {
   using Scalar = typename std::remove_cvref_t<decltype(std::declval<const X&>().get())>::Scalar;
 
  public:
+  static constexpr const char* made_by = "weight_with";
+
   WeightWithRow(Holder functor, X x) : functor_(std::move(functor)), x_(std::move(x)) {}
   void check(const Shape& shape) const {
     if (x_.get().rows() != shape.queries || x_.get().cols() != shape.heads)
