@@ -43,7 +43,7 @@ HEED_NOINLINE void resume_rows(const QueryTile<T>& tile, const Operand<T>& out, 
     for (int l = 0; l < count; ++l) {
       const T before = lse.data[(i + l) * lse.row];
       if (before == -std::numeric_limits<T>::infinity()) continue;  // nothing, and a row of zeros
-      tile.maximum[lane + l] = before * log2_e<T>;
+      tile.maximum[lane + l] = score_in_base_2(before);
       tile.sum[lane + l] = T(1);
     }
   }

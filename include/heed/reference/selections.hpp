@@ -12,6 +12,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/dual.hpp>
@@ -138,11 +139,11 @@ Wide draw_row(const BoundDraw& bound, Position i, std::vector<Weight<Wide>>& row
   return log_sum_exp;
 }
 
-/// Scores of query i become weights as the spec's selection says.
-template <class Wide, class Spec>
+/// Scores of query i become weights as the spec's selection says. A sink saturates where those of Scalar do.
+template <class Scalar, class Wide, class Spec>
 SelectedRow<Wide> select_row(const Spec& spec, const Place& place, Index i, std::vector<Weight<Wide>>& row) {
   SelectedRow<Wide> selected;
-  const Wide sink = spec.template sink<Wide>(place.head);
+  const Wide sink = saturated_as<Scalar>(spec.template sink<Wide>(place.head));
   const bool sinks = !(sink == minus_infinity<Wide>());
   if constexpr (!Spec::selects_rows) {
     selected.summary = softmax_row(row, sink);
