@@ -103,8 +103,8 @@ void any_size(const char* name, const Selection& selection, Equal equal) {
                         T(1e30), T(-1e30), T(0.7) * lowest, T(-0.9) * lowest, lowest, -lowest};
   if (sizeof(T) > 4) scores.insert(scores.end(), {T(2e16), T(-2e16), T(1e18), T(-1e300)});
   for (const T score : scores)
-    for (const Index n : {Index(1), Index(40)})
-      for (const Index m : {Index(1), Index(2), Index(7), Index(150)}) {
+    for (const Index n : {Index(1), Index(20)})
+      for (const Index m : {Index(1), Index(2), Index(7), Index(40)}) {
         const Matrix<T> q = Matrix<T>::Ones(n, 1), dout = Matrix<T>::Ones(n, 2);
         Matrix<T> k = Matrix<T>::Constant(m, 1, score), v(m, 2);
         for (Index j = 0; j < m; ++j) v.row(j) << static_cast<T>(j % 5), T(1);
@@ -115,7 +115,7 @@ void any_size(const char* name, const Selection& selection, Equal equal) {
           EXPECT_TRUE(out.isApprox(want, T(1e-5)))
               << name << ", " << what << " scores of " << score << ", " << n << " x " << m << ": " << out.row(0)
               << ", not " << want.row(0);
-          EXPECT_TRUE(heed::attention_weights(q, k, selection).isApprox(weights.replicate(n, 1), T(1e-5)))
+          EXPECT_TRUE(heed::attention_weights(q, k, selection, heed::rows({n - 1})).isApprox(weights, T(1e-5)))
               << name << ", " << what << " scores of " << score << ", weights shown";
           EXPECT_TRUE(saved.lse.allFinite() && std::abs(saved.lse(n - 1, 0) / k.maxCoeff() - 1) <= T(0.4))
               << name << ", " << score << ": " << saved.lse(0, 0);
@@ -134,7 +134,7 @@ void any_size(const char* name, const Selection& selection, Equal equal) {
         }
         // Where scores saturate, others must not.
         const T near = std::abs(score) > T(0.69) * -lowest ? T(0.5) : T(1) - T(0x1p-6);
-        for (const Index best : {Index(0), m / 2, m - 1}) {
+        for (const Index best : {Index(0), m / 2}) {
           k.setConstant(score > 0 ? score * near : score);
           k(best, 0) = score > 0 ? score : score * near;
           expect(attend(), Matrix<T>::Identity(m, m).row(best), "one best of");
@@ -145,7 +145,7 @@ template <class T>
 void any_size() {
   any_size<T>("sparsemax", heed::sparsemax(), Equal::all);
   any_size<T>("entmax15", heed::entmax15(), Equal::all);
-  for (const double alpha : {1.2, 1.9, 3.0, 64.0}) any_size<T>("entmax", heed::entmax(alpha), Equal::all);
+  for (const double alpha : {1.2, 64.0}) any_size<T>("entmax", heed::entmax(alpha), Equal::all);
   any_size<T>("argmax", rank(heed::argmax()), Equal::first);
   any_size<T>("top_k", rank(heed::top_k(1000)), Equal::all);
   any_size<T>("top_p", rank(heed::top_p(0.5 - 1e-4)), Equal::half);
