@@ -92,6 +92,77 @@ TEST(SelectionsAtTheEdges, NaNStaysWhereItIsSeen) {
             heed::attention(q, k, v, rank(heed::argmax())));
 }
 
+/// What a row of equal scores makes of values, and one in which key `best` is far above the rest.
+enum class Equal { all, first, half, any };
+
+/// Scores of any size: equal ones, and one so far above the others that it takes all.
+template <class T, class Selection>
+void any_size(const char* name, const Selection& selection, Equal equal) {
+  constexpr T lowest = std::numeric_limits<T>::lowest();
+  std::vector<T> scores{T(1e4),  T(-1e4),  T(1e6),    T(2e7),          T(-2e7),       T(1e8), T(-1e9),
+                        T(1e30), T(-1e30), T(0.7) * lowest, T(-0.9) * lowest, lowest, -lowest};
+  if (sizeof(T) > 4) scores.insert(scores.end(), {T(2e16), T(-2e16), T(1e18), T(-1e300)});
+  for (const T score : scores)
+    for (const Index n : {Index(1), Index(20)})
+      for (const Index m : {Index(1), Index(2), Index(7), Index(40)}) {
+        const Matrix<T> q = Matrix<T>::Ones(n, 1), dout = Matrix<T>::Ones(n, 2);
+        Matrix<T> k = Matrix<T>::Constant(m, 1, score), v(m, 2);
+        for (Index j = 0; j < m; ++j) v.row(j) << static_cast<T>(j % 5), T(1);
+        heed::Saved<T> saved;
+        const auto attend = [&] { return Matrix<T>(heed::attention(q, k, v, selection, heed::save(saved))); };
+        const auto expect = [&](const Matrix<T>& out, const Matrix<T>& weights, const char* what) {
+          const Matrix<T> want = (weights * v).replicate(n, 1);
+          EXPECT_TRUE(out.isApprox(want, T(1e-5)))
+              << name << ", " << what << " scores of " << score << ", " << n << " x " << m << ": " << out.row(0)
+              << ", not " << want.row(0);
+          EXPECT_TRUE(heed::attention_weights(q, k, selection, heed::rows({n - 1})).isApprox(weights, T(1e-5)))
+              << name << ", " << what << " scores of " << score << ", weights shown";
+          EXPECT_TRUE(saved.lse.allFinite() && std::abs(saved.lse(n - 1, 0) / k.maxCoeff() - 1) <= T(0.4))
+              << name << ", " << score << ": " << saved.lse(0, 0);
+          const auto g = heed::attention_backward(dout, q, k, v, out, saved, selection);
+          EXPECT_TRUE(g.dv.isApprox(weights.transpose().replicate(1, 2) * static_cast<T>(n), T(1e-5)))
+              << name << ", " << what << " scores of " << score << ", backward";
+        };
+        const Matrix<T> out = attend();
+        if (equal == Equal::any) {  // drawn: some key each
+          EXPECT_TRUE(out.col(1).isApproxToConstant(T(1), T(1e-6))) << name << ", " << score;
+        } else {
+          const Index count = equal == Equal::all ? m : equal == Equal::first ? 1 : (m + 1) / 2;
+          Matrix<T> weights = Matrix<T>::Zero(1, m);
+          weights.leftCols(count).setConstant(T(1) / static_cast<T>(count));
+          expect(out, weights, "equal");
+        }
+        // Where scores saturate, others must not.
+        const T near = std::abs(score) > T(0.69) * -lowest ? T(0.5) : T(1) - T(0x1p-6);
+        for (const Index best : {Index(0), m / 2}) {
+          k.setConstant(score > 0 ? score * near : score);
+          k(best, 0) = score > 0 ? score : score * near;
+          expect(attend(), Matrix<T>::Identity(m, m).row(best), "one best of");
+        }
+      }
+}
+template <class T>
+void any_size() {
+  any_size<T>("sparsemax", heed::sparsemax(), Equal::all);
+  any_size<T>("entmax15", heed::entmax15(), Equal::all);
+  for (const double alpha : {1.2, 64.0}) any_size<T>("entmax", heed::entmax(alpha), Equal::all);
+  any_size<T>("argmax", rank(heed::argmax()), Equal::first);
+  any_size<T>("top_k", rank(heed::top_k(1000)), Equal::all);
+  any_size<T>("top_p", rank(heed::top_p(0.5 - 1e-4)), Equal::half);
+  any_size<T>("sample", heed::sample(3), Equal::any);
+}
+TEST(SelectionsAtTheEdges, ScoresOfAnySizeFloat) { any_size<float>(); }
+TEST(SelectionsAtTheEdges, ScoresOfAnySizeDouble) { any_size<double>(); }
+
+/// The smallest case of it.
+TEST(SelectionsAtTheEdges, OneGreatScore) {
+  const Matrix<float> q = Matrix<float>::Constant(1, 1, 2e7f), v = Matrix<float>::Ones(2, 1);
+  Matrix<float> k(2, 1);
+  k << 1, 0.5f;
+  EXPECT_EQ(heed::attention(q, k, v, heed::sparsemax())(0, 0), 1);
+  EXPECT_EQ(heed::attention(q, k, v, heed::entmax15())(0, 0), 1);
+}
+
 TEST(SelectionsAtTheEdges, BitsDoNotDependOnThreads) {
   Dice dice(9);
   const Matrix<float> q = dice.matrix<float>(500, 64), k = dice.matrix<float>(400, 64),

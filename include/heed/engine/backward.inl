@@ -141,8 +141,8 @@ struct BackwardWork {
           drop_gradients(rules, blocks.weights + at, blocks.ds + at, tile.minus_d + at, count,
                          static_cast<Position>(rows.begin + at), static_cast<Position>(j));
       const bool guarded =
-          hides && !(*tile.finite && all_finite(block.in.k, block.in.k_row, Index(1), count, tile.d) &&
-                     all_finite(block.in.v, block.in.v_row, Index(1), count, tile.d_v));
+          hides && !(*tile.finite && all_finite<true>(block.in.k, block.in.k_row, Index(1), count, tile.d) &&
+                     all_finite<true>(block.in.v, block.in.v_row, Index(1), count, tile.d_v));
       if (guarded) clear_hidden(blocks, count);
       if constexpr (Rules::parameters > 0)
         if (parameter_sums != nullptr)
@@ -220,8 +220,8 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
     tile.minus_log_sum[l] = -std::numeric_limits<T>::infinity();
     tile.minus_d[l] = T(0);
   }
-  *tile.finite = probe == T(0) && all_finite(tile.query_rows, columns, Index(1), count, columns) &&
-                 all_finite(tile.out_rows, value_columns, Index(1), count, value_columns);
+  *tile.finite = probe == T(0) && all_finite<true>(tile.query_rows, columns, Index(1), count, columns) &&
+                 all_finite<true>(tile.out_rows, value_columns, Index(1), count, value_columns);
   for (Index t = 0; t < d * lanes; t += width) store(tile.dq + t, zero<T>());
 }
 

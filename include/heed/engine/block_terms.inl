@@ -74,7 +74,7 @@ struct BlockTerms<T, Rules> {
     const auto last = static_cast<Position>(j + keys - 1), first = static_cast<Position>(i);
     const auto count = static_cast<Position>(keys - 1 + lanes);
     T* to = values;
-    for (Position n = 0; n < count; ++n) to[n] = rules.score(T(0), first + n, last) * log2_e<T>;
+    for (Position n = 0; n < count; ++n) to[n] = score_in_base_2(rules.score(T(0), first + n, last));
     return {values + keys - 1};
   }
 };
@@ -116,7 +116,12 @@ HEED_NOINLINE void finish_scores(const Terms& terms, T* scores, Index keys) {
     for (int v = 0; v < packs; ++v) {
       sums[v] = load(at + v * Pack<T>::width);
       nothing[v] = zero<T>();
-      if constexpr (!Terms::bends) sums[v] = terms.onto(sums[v], t, v);
+      if constexpr (!Terms::bends) {
+        // What diagonals add is finite: the sum overflows only where the product is infinite.
+        const Pack<T> most = broadcast(score_limit<T> * log2_e<T>), sum = terms.onto(sums[v], t, v);
+        const Pack<T> inside = min_or_second(most, max_or_second(zero<T>() - most, sum));
+        sums[v] = where_equal(sums[v] * zero<T>(), zero<T>(), inside, sum);
+      }
     }
     if constexpr (Terms::bends) terms.bend(sums, nothing);
     for (int v = 0; v < packs; ++v) store(at + v * Pack<T>::width, sums[v]);

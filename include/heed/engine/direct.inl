@@ -60,7 +60,7 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
     for (Index head = 0; head < p.shape.heads; ++head) {
       const Place place = p.shape.place(sequence, head);
       const auto rules = spec.template bind<T>(place);
-      const T sink = spec.template sink<T>(head) * log2_e<T>;
+      const T sink = score_in_base_2(spec.template sink<T>(head));
       const Operand<const T> k = p.k.at(place.key_begin, quotient(head, group) * d),
                              v = p.v.at(place.key_begin, quotient(head, group) * d_v);
       for (Index i = 0; i < place.queries; ++i) {
@@ -71,7 +71,7 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
           scores[j] = hidden;
           if (!rules.visible(static_cast<Position>(i), static_cast<Position>(j))) continue;
           const T s = p.scale * dot(q, p.q.column, k.data + j * k.row, k.column, d);
-          scores[j] = rules.score(s, static_cast<Position>(i), static_cast<Position>(j)) * log2_e<T>;
+          scores[j] = score_in_base_2(rules.score(s, static_cast<Position>(i), static_cast<Position>(j)));
           if (scores[j] > most) most = scores[j];
         }
         for (Index j = place.keys; j % Pack<T>::width != 0; ++j) scores[j] = hidden;

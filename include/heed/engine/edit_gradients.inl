@@ -10,7 +10,6 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memo
                                                       int queries, bool full) {
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
-  constexpr T unit = in_base_2 ? log2_e<T> : T(1);
   const Rules rules = rules_in_memory;
   for (Index t = 0; t < keys; ++t, ++j) {
     const Index at = t * tile_lanes<T>;
@@ -28,7 +27,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memo
       const dual<T> a = rules.score_through_bias(dual<T>(in[l], T(1)), i + l, j);
       const dual<T> b = rules.score_after_bias(dual<T>(a.value, T(1)), i + l, j);
       const bool lives = b.value != hidden;
-      out[l] = b.value * unit;
+      out[l] = b.value;
       first[l] = lives ? a.tangent[0] : T(0);
       second[l] = lives ? b.tangent[0] : T(0);
     };
@@ -41,7 +40,10 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memo
         if (seen[l] != 0) differentiate(l);
       }
     }
-    store(scores + at, load(out));
+    if constexpr (in_base_2)
+      store(scores + at, score_in_base_2(load(out)));
+    else
+      store(scores + at, load(out));
     store(through + at, load(first));
     store(after + at, load(second));
   }

@@ -15,7 +15,6 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
                                           Position j, int queries, bool full) {
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
-  constexpr T unit = in_base_2 ? log2_e<T> : T(1);
   const Rules rules = rules_in_memory;
   for (Index t = 0; t < keys; ++t, ++j) {
     T* row = scores + t * tile_lanes<T>;
@@ -23,7 +22,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
     store(in, load(row));
     if (full && queries == width) {
       if constexpr (Rules::has_terms)
-        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * unit;
+        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j);
       else
         for (int l = 0; l < width; ++l) out[l] = in[l];
     } else if constexpr (!Rules::has_terms) {
@@ -43,15 +42,18 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
       }
       for (int l = 0; l < width; ++l) all &= seen[l];
       if (all != 0) {
-        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j) * unit;
+        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i + l, j);
       } else {
         for (int l = 0; l < width; ++l) {
           out[l] = hidden;
-          if (seen[l] != 0) out[l] = rules.score(in[l], i + l, j) * unit;
+          if (seen[l] != 0) out[l] = rules.score(in[l], i + l, j);
         }
       }
     }
-    store(row, load(out));
+    if constexpr (in_base_2 && Rules::has_terms)
+      store(row, score_in_base_2(load(out)));
+    else
+      store(row, load(out));
   }
 }
 
@@ -82,9 +84,11 @@ HEED_NOINLINE HEED_FLATTEN void drop_weights(const Rules& rules_in_memory, T* we
   });
 }
 
-/// Is every number finite? Invisible pairs have weight 0, and 0 times infinity would not be 0.
-template <class T>
+/// Is every number finite? Invisible pairs have weight 0, and 0 times infinity would not be 0. With `products`:
+/// and below 2^56 (double: 2^496), so that sums of products of two are finite, too.
+template <bool products = false, class T>
 HEED_NOINLINE bool all_finite(const T* data, Index row, Index column, Index rows, Index columns) {
+  constexpr T up = static_cast<T>(!products ? 1.0 : sizeof(T) == 4 ? 0x1p72 : 0x1p528);
   Pack<T> probe = zero<T>();
   T rest = T(0);
   for (Index r = 0; r < rows; ++r) {
@@ -92,8 +96,8 @@ HEED_NOINLINE bool all_finite(const T* data, Index row, Index column, Index rows
     Index c = 0;
     if (column == 1)
       for (; c + Pack<T>::width <= columns; c += Pack<T>::width)
-        probe = multiply_add(load(x + c), zero<T>(), probe);
-    for (; c < columns; ++c) rest += x[c * column] * T(0);
+        probe = multiply_add(products ? load(x + c) * broadcast(up) : load(x + c), zero<T>(), probe);
+    for (; c < columns; ++c) rest += x[c * column] * up * T(0);
   }
   alignas(64) T lanes[Pack<T>::width];
   store(lanes, probe);

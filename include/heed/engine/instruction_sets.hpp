@@ -16,6 +16,7 @@
 #include <type_traits>
 
 #include <heed/config.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/dual.hpp>
 #include <heed/engine/linear_problem.hpp>
 #include <heed/engine/problem.hpp>

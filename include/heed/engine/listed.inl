@@ -85,7 +85,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_chunk(const Rules& rules_in_memory, Positio
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   const Rules rules = rules_in_memory;
   for (Index t = 0; t < chunk.count; ++t)
-    chunk.scores[t] = rules.score(chunk.scores[t], i, chunk.numbers[t]) * log2_e<T>;
+    chunk.scores[t] = score_in_base_2(rules.score(chunk.scores[t], i, chunk.numbers[t]));
   if constexpr (Rules::may_hide) {
     Index left = 0;
     for (Index t = 0; t < chunk.count; ++t) {
@@ -134,7 +134,7 @@ HEED_NOINLINE void listed_forward(const ForwardProblem<T>& p, const Spec& spec, 
   for (Index i = first; i < last; ++i) {
     const auto at = static_cast<Position>(i);
     for (Index c = 0; c < partial_size<T>(p.shape); c += Pack<T>::width) store(state + c, zero<T>());
-    *row.maximum = sink != hidden ? sink * log2_e<T> : -std::numeric_limits<T>::max();
+    *row.maximum = sink != hidden ? score_in_base_2(sink) : -std::numeric_limits<T>::max();
     if (sink != hidden) row.sum[0] = T(1);
     copy_scaled(p.q.at(place.query_begin + i, place.head * d), d, factor, query);
     const Position* list = lists.begin(i);

@@ -27,7 +27,7 @@ HEED_NOINLINE HEED_FLATTEN void weigh_chunk(const Rules& rules_in_memory, Positi
     Index left = 0;
     for (Index t = 0; t < chunk.count; ++t) {
       const dual<T> s = rules.score(dual<T>(chunk.scores[t], T(1)), i, chunk.numbers[t]);
-      chunk.scores[left] = s.value * log2_e<T>;
+      chunk.scores[left] = score_in_base_2(s.value);
       slopes[left] = s.tangent[0];
       chunk.numbers[left] = chunk.numbers[t];
       left += s.value != hidden ? 1 : 0;

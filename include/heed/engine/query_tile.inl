@@ -68,7 +68,7 @@ struct QueryTile {
     const Index end = d_v * tile_lanes<T>;
     for (Index t = 0; t < end; t += Pack<T>::width) store(output + t, zero<T>());
     for (Index t = 0; t < tile_lanes<T>; t += Pack<T>::width) {
-      store(maximum + t, broadcast(sinks ? sink * log2_e<T> : -std::numeric_limits<T>::max()));
+      store(maximum + t, broadcast(sinks ? score_in_base_2(sink) : -std::numeric_limits<T>::max()));
       store(sum + t, broadcast(sinks ? T(1) : T(0)));
       store(block_sum + t, zero<T>());
     }
@@ -156,6 +156,20 @@ HEED_NOINLINE void weigh_rows(const QueryTile<T>& tile, int lane, Index begin, I
   }
 }
 
+/// Has a lane so great a maximum that a score is rounded by more than 2^-8 when it is stored? Sums that start
+/// from minus the maximum are not rounded so: then all scores must be stored, or equal ones would get weights
+/// apart.
+template <int packs, class T>
+HEED_INLINE bool rounds_scores(const QueryTile<T>& tile, int lane) {
+  const Pack<T> great = broadcast(T(0x1p-7) / std::numeric_limits<T>::epsilon());
+  bool any = false;
+  for (int v = 0; v < packs; ++v) {
+    const Pack<T> m = load(tile.maximum + lane + v * Pack<T>::width);
+    any |= any_greater(max_or_second(m, zero<T>() - m), great);
+  }
+  return any;
+}
+
 /// A score minus the maximum becomes a weight in memory and in a sum.
 template <class T>
 HEED_INLINE void weigh_score(Pack<T> score, T* to, Pack<T>& total) {
@@ -169,9 +183,10 @@ HEED_INLINE void weigh_score(Pack<T> score, T* to, Pack<T>& total) {
 ///
 /// The products start from minus the maximum, which saves the subtraction. Weights are judged by their sum
 /// after the fact, which saves the comparison of every score: too great a sum means that some score exceeded
-/// the maximum by too much, and then (rarely) the scores are computed once more and the maximum raised.
+/// the maximum by too much, and then (rarely) the scores are computed once more and the maximum raised. Returns
+/// whether it now rounds_scores().
 template <int rows, int packs, class T, class Terms>
-HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column,
+HEED_NOINLINE bool weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column,
                                  Index row, KeyRange weighed, const Terms& terms) {
   constexpr int lanes = tile_lanes<T>;
   constexpr int width = Pack<T>::width;
@@ -224,13 +239,14 @@ HEED_NOINLINE void weigh_product(const QueryTile<T>& tile, int lane, const T* k,
     finish_scores<packs>(terms, out, Index(rows));
     raise_maximum<packs>(tile, lane, out, Index(rows), weighed);
     weigh_rows<packs>(tile, lane, row, row + rows, weighed);
-    return;
+    return rounds_scores<packs>(tile, lane);
   }
 #pragma GCC unroll 4
   for (int v = 0; v < packs; ++v) {
     T* sum = tile.block_sum + lane + v * width;
     store(sum, load(sum) + total[v]);
   }
+  return false;
 }
 
 /// scores[key][lane] = (K Qᵀ)[key][lane], stored.
@@ -277,8 +293,8 @@ HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBloc
   constexpr Index lanes = tile_lanes<T>;
   const auto fused = [&](Index row, KeyRange weighed) {
     if (ahead.rows > 0) ahead.fetch();
-    weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column, row,
-                               weighed, terms.from(row));
+    return weigh_product<rows, packs>(tile, lane, block.k + row * block.k_row, block.k_row, block.k_column,
+                                      row, weighed, terms.from(row));
   };
   const auto stored = [&](Index row, Index end, KeyRange weighed) {
     product_rows<packs, false>(end - row, block.k + row * block.k_row, block.k_row, block.k_column,
@@ -291,7 +307,8 @@ HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBloc
     // The greatest scores first: they raise the maximum once, for all others.
     Index row = block.keys - some;
     stored(row, block.keys, {});
-    for (; row >= rows; row -= rows) fused(row - rows, {row, block.keys});
+    bool great = rounds_scores<packs>(tile, lane);
+    for (; row >= rows && !great; row -= rows) great = fused(row - rows, {row, block.keys});
     if (row > 0) stored(0, row, {row, block.keys});
   } else {
     Index row = 0;
@@ -300,7 +317,8 @@ HEED_NOINLINE void weigh_block(const QueryTile<T>& tile, int lane, const KeyBloc
       stored(0, some, {});
       row = some;
     }
-    for (; row + rows <= block.keys; row += rows) fused(row, {0, row});
+    bool great = rounds_scores<packs>(tile, lane);
+    for (; row + rows <= block.keys && !great; row += rows) great = fused(row, {0, row});
     if (row < block.keys) stored(row, block.keys, {0, row});
   }
   close_sums<packs>(tile, lane);

@@ -322,10 +322,10 @@ HEED_NOINLINE void rows_gradient_tile(const BackwardProblem<T>& p, const Spec& s
                    g.function_moved);
   }
 
-  const bool dense = *tile.finite && is_dense(g.block, rows, v, d_v) && [&] {
+  const bool dense = *tile.finite && is_dense<true>(g.block, rows, v, d_v) && [&] {
     bool finite = true;
     by_stretches(g.block, g.block.rows, [&](Index, Index key, Index count) {
-      finite = finite && all_finite(k.data + key * k.row, k.row, Index(1), count, d);
+      finite = finite && all_finite<true>(k.data + key * k.row, k.row, Index(1), count, d);
     });
     return finite;
   }();

@@ -110,14 +110,14 @@ HEED_INLINE void by_stretches(const RowBlock<T>& block, Index most, const F& f) 
 }
 
 /// Is a block better multiplied as a whole? Only where most pairs have weight, and where no value is infinite
-/// or NaN, which would reach rows that give it no weight.
-template <class T>
+/// or NaN (or has an infinite product, for gradients), which would reach rows that give it no weight.
+template <bool products = false, class T>
 HEED_NOINLINE bool is_dense(const RowBlock<T>& block, const TileRows& rows, const Operand<const T>& v,
                             Index d_v) {
   if (block.pairs * 4 < block.rows * rows.packs * Pack<T>::width) return false;
   bool finite = true;
   by_stretches(block, block.rows, [&](Index, Index key, Index count) {
-    finite = finite && all_finite(v.data + key * v.row, v.row, Index(1), count, d_v);
+    finite = finite && all_finite<products>(v.data + key * v.row, v.row, Index(1), count, d_v);
   });
   return finite;
 }

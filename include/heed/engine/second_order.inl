@@ -67,7 +67,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_twice(const Rules& rules_in_memory, co
         const dual<dual<T>> x(dual<T>(s[l], moving[l]), dual<T>(T(1)));
         const dual<dual<T>> y = rules.score(x, i + l, j);
         const bool lives = y.value.value != hidden;
-        s[l] = y.value.value * log2_e<T>;
+        s[l] = score_in_base_2(y.value.value);
         moving[l] = lives ? y.value.tangent[0] : T(0);
         slope[l] = lives ? y.tangent[0].value : T(0);
         bend[l] = lives ? y.tangent[0].tangent[0] : T(0);
@@ -197,8 +197,8 @@ struct SecondWork {
 
  private:
   static bool rows_finite(const KeyBlock<T>& block, const GradientTile<T>& tile) {
-    return all_finite(block.k, block.k_row, Index(1), block.keys, tile.d) &&
-           all_finite(block.v, block.v_row, Index(1), block.keys, tile.d_v);
+    return all_finite<true>(block.k, block.k_row, Index(1), block.keys, tile.d) &&
+           all_finite<true>(block.v, block.v_row, Index(1), block.keys, tile.d_v);
   }
 
   template <int packs>
@@ -271,9 +271,9 @@ HEED_NOINLINE void load_second_tile(const SecondTile<T>& tile, const SecondProbl
                                     : T(0);
   }
   *tile.first.finite = *tile.first.finite &&
-                       all_finite(tile.query_tangent_rows, columns, Index(1), count, columns) &&
-                       all_finite(tile.mean, Index(0), Index(1), Index(1), count) &&
-                       all_finite(tile.minus_d_tangent, Index(0), Index(1), Index(1), count);
+                       all_finite<true>(tile.query_tangent_rows, columns, Index(1), count, columns) &&
+                       all_finite<true>(tile.mean, Index(0), Index(1), Index(1), count) &&
+                       all_finite<true>(tile.minus_d_tangent, Index(0), Index(1), Index(1), count);
 }
 
 /// Which of a key head's matrices need room in scratch: their numbers, 0 for what is used in place.

@@ -7,7 +7,7 @@
 /// One pack's share of a block.
 template <class T>
 struct RowLanes {
-  const T* scores;
+  T* scores;  // finite ones saturate here
   Index rows;
   T* weights;      // may be the scores
   T* slopes;       // or null
@@ -41,19 +41,34 @@ struct LongSum {
 template <class T>
 inline constexpr T lowest = -std::numeric_limits<T>::max();
 
+/// Scores beyond the limit count as the limit (saturate.hpp). Only lanes whose greatest score lies beyond it, on
+/// either side, can tell the difference, so nobody else pays for it.
+template <class T>
+HEED_NOINLINE Pack<T> saturate_scores(const RowLanes<T>& in, Pack<T> top) {
+  const Pack<T> most = broadcast(score_limit<T>), least = zero<T>() - most;
+  for (Index r = 0; r < in.rows; ++r) {
+    const Pack<T> s = in.score(r), inside = min_or_second(most, max_or_second(least, s));
+    in.put(in.scores, r, where_equal(s * zero<T>(), zero<T>(), inside, s));
+  }
+  const Pack<T> inside = min_or_second(most, max_or_second(least, top));
+  return where_equal(top * zero<T>(), zero<T>(), inside, max_or_second(top, broadcast(lowest<T>)));
+}
+
 /// The greatest score of each lane, the lowest finite number where there is none; `bad` is NaN in lanes that
 /// saw NaN or infinity, else 0.
 template <class T>
 HEED_INLINE Pack<T> greatest_score(const RowLanes<T>& in, Pack<T>& bad) {
-  const Pack<T> low = broadcast(lowest<T>);
-  Pack<T> top = low;
+  const Pack<T> low = broadcast(lowest<T>), none = broadcast(-std::numeric_limits<T>::infinity());
+  Pack<T> top = none;
   bad = zero<T>();
   for (Index r = 0; r < in.rows; ++r) {
-    const Pack<T> s = max_or_second(low, in.score(r));  // keeps NaN
-    top = max_or_second(s, top);                        // does not
-    bad = multiply_add(s, zero<T>(), bad);
+    const Pack<T> s = in.score(r);
+    top = max_or_second(s, top);                             // not NaN
+    bad = multiply_add(max_or_second(low, s), zero<T>(), bad);  // NaN stays
   }
-  return top;
+  const Pack<T> most = broadcast(score_limit<T>), seen = where_greater(top, none, top, zero<T>());
+  if (any_greater(seen, most) || any_greater(zero<T>() - most, seen)) return saturate_scores(in, top);
+  return max_or_second(top, low);
 }
 
 /// exp(s - top), exactly 0 for -inf.
@@ -121,12 +136,13 @@ HEED_NOINLINE HEED_FLATTEN Index select_by_threshold(const Selection& selection_
   const Pack<T> none = broadcast(-std::numeric_limits<T>::infinity());
   Pack<T> bad;
   const Pack<T> top = greatest_score(in, bad);
-  const Pack<T> bar = top - broadcast(reach);
+  // Differences of near scores are exact; the greatest score less the reach need not differ from it.
+  const Pack<T> bar = broadcast(-reach);
   const bool all = nonzero_lanes(bad) != 0;
   Index listed = 0;
   for (Index r = 0; r < in.rows; ++r) {
     in.kept[listed] = static_cast<Position>(r);
-    listed += all || any_greater(in.score(r), bar) ? 1 : 0;
+    listed += all || any_greater(in.score(r) - top, bar) ? 1 : 0;
   }
 
   Pack<T> low = zero<T>();

@@ -95,17 +95,18 @@ HEED_NOINLINE HEED_FLATTEN void edit_row(const Rules& rules_in_memory, T* scores
     for (int l = 0; l < width; ++l) all &= seen[l];
     if constexpr (Rules::has_terms) {
       if (all != 0) {
-        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i, first + l) * log2_e<T>;
+        for (int l = 0; l < width; ++l) out[l] = rules.score(in[l], i, first + l);
       } else {
         for (int l = 0; l < width; ++l) {
           out[l] = hidden;
-          if (seen[l] != 0) out[l] = rules.score(in[l], i, first + l) * log2_e<T>;
+          if (seen[l] != 0) out[l] = rules.score(in[l], i, first + l);
         }
       }
+      store(scores + t, score_in_base_2(load(out)));
     } else {
       for (int l = 0; l < width; ++l) out[l] = seen[l] != 0 ? in[l] : hidden;
+      store(scores + t, load(out));
     }
-    store(scores + t, load(out));
   }
 }
 
@@ -209,7 +210,7 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
     for (Index c = 0; c < size; c += width) store(states + r * size + c, zero<T>());
     const Partial<T> state(states + r * size);
     const T sink = piece == 0 ? spec.template sink<T>(r / n) : hidden;
-    *state.maximum = sink != hidden ? sink * log2_e<T> : -std::numeric_limits<T>::max();
+    *state.maximum = sink != hidden ? score_in_base_2(sink) : -std::numeric_limits<T>::max();
     if (sink != hidden) state.sum[0] = T(1);
     if (!p.continues || piece != 0) continue;
     const Index row = place.query_begin + r % n, head = r / n;

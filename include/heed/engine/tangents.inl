@@ -52,7 +52,7 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_tangents(const Rules& rules_in_me
     const auto differentiate = [&](int l) {
       if constexpr (Rules::has_terms) {
         const dual<T> s = rules.score(dual<T>(in[l], slope[l]), i + l, j);
-        out[l] = s.value * log2_e<T>;
+        out[l] = score_in_base_2(s.value);
         out_slope[l] = s.value != hidden ? s.tangent[0] : T(0);
       } else {
         out[l] = in[l];

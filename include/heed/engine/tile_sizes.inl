@@ -5,6 +5,17 @@
 template <class T>
 inline constexpr T log2_e = T(1.4426950408889634074);
 
+/// Final scores from natural units to base 2: finite ones saturate, NaN and infinities stay.
+template <class T>
+  requires is_float_or_double<T>
+HEED_INLINE T score_in_base_2(T s) { return saturated(s) * log2_e<T>; }
+template <class T>
+HEED_INLINE Pack<T> score_in_base_2(Pack<T> s) {
+  const Pack<T> most = broadcast(score_limit<T>);
+  const Pack<T> inside = min_or_second(most, max_or_second(zero<T>() - most, s));
+  return where_equal(s * zero<T>(), zero<T>(), inside, s) * broadcast(log2_e<T>);
+}
+
 /// Queries in a full tile, and the distance between rows of every array of a tile.
 template <class T>
 inline constexpr int tile_lanes = tile_packs* Pack<T>::width;

@@ -14,6 +14,7 @@
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/policy.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/stored.hpp>
 
@@ -34,8 +35,7 @@ struct BoundAlibi {
     // i - j + M - N cannot overflow, and check() refuses other offsets that could.
     const Position ahead = (i - j) + offset;
     const Position distance = ahead < 0 ? -ahead : ahead;
-    const S penalty = static_cast<S>(static_cast<S>(slope) * static_cast<S>(distance));
-    return s - penalty;
+    return add_to_score(s, scale_score(static_cast<S>(-static_cast<S>(slope)), distance));
   }
 };
 

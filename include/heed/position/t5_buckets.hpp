@@ -16,6 +16,7 @@
 #include <heed/core/error.hpp>
 #include <heed/core/key_range.hpp>
 #include <heed/core/policy.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/stored.hpp>
 #include <heed/gradients.hpp>
@@ -137,7 +138,7 @@ struct BoundT5Bias {
 
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
-    return s + static_cast<S>(row[bucket(i, j) * stride]);
+    return add_to_score(s, static_cast<S>(row[bucket(i, j) * stride]));
   }
 };
 

@@ -26,6 +26,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/reference/score.hpp>
@@ -34,17 +35,18 @@
 namespace heed::inline HEED_ABI::detail {
 
 /// The scores of one query: row `row` of q against the keys of its sequence that it sees, in order. A key
-/// that the masks or a score of -inf hide is left out, and neither read nor asked about further.
-template <class Wide, class Spec, class Rules, class Q, class K>
+/// that the masks or a score of -inf hide is left out, and neither read nor asked about further. Finite scores
+/// saturate where those of Scalar do.
+template <class Scalar, class Wide, class Spec, class Rules, class Q, class K>
 void score_row(const Spec& spec, const Rules& rules, const Shape& shape, const Place& place, Wide scale,
                Index i, const Q& q, const K& k, std::vector<Weight<Wide>>& row) {
   const auto position = static_cast<Position>(i);
   row.clear();
   for (Position j = 0; j < place.keys; ++j) {
     if (!rules.visible(position, j)) continue;
-    const Wide score = rules.score(
+    const Wide score = saturated_as<Scalar>(rules.score(
         reference_score(spec, shape, place.head, scale, q, place.query_begin + i, k, place.key_begin + j),
-        position, j);
+        position, j));
     if (score == minus_infinity<Wide>()) continue;
     row.push_back({j, score});
   }
@@ -69,8 +71,8 @@ void reference_forward(const Spec& spec, const Shape& shape, const Q& q, const K
       const Index key_head = head / (shape.heads / shape.key_heads);
 
       for (Index i = 0; i < place.queries; ++i) {
-        score_row(spec, rules, shape, place, scale, i, q, k, row);
-        const Wide log_sum_exp = select_row(spec, place, i, row).summary;
+        score_row<Wide>(spec, rules, shape, place, scale, i, q, k, row);
+        const Wide log_sum_exp = select_row<Wide>(spec, place, i, row).summary;
 
         for (Wide& x : mixed) x = Wide(0);
         for (Weight<Wide>& w : row) w.value = mixed_weight(spec, rules, place, i, w);

@@ -76,8 +76,8 @@ void reference_backward(const Spec& spec, const Shape& shape, const Dout& dout, 
 
         for (Index i = 0; i < place.queries; ++i) {
           const Index token = place.query_begin + i;
-          score_row(spec, rules, shape, place, scale, i, q, k, row);
-          const SelectedRow<Wide> selected = select_row(spec, place, i, row);
+          score_row<Wide>(spec, rules, shape, place, scale, i, q, k, row);
+          const SelectedRow<Wide> selected = select_row<Wide>(spec, place, i, row);
 
           // dP = dO Vᵀ, and D, the mean of dP with the slopes as weights; softmax's slopes are P, and D = dO
           // · O

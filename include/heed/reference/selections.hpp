@@ -12,6 +12,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/dual.hpp>
@@ -64,7 +65,8 @@ struct SelectedRow {
 };
 
 /// Weights (1 + β(s - max) - τ)^(1/β): τ halved in until no number lies between, then one step of Newton's
-/// method, which also gives τ its derivatives where Wide carries any.
+/// method, which also gives τ its derivatives where Wide carries any; in the end the weights are divided by
+/// their sum.
 template <class Wide, class Bound>
 Wide threshold_row(const Bound& bound, std::vector<Weight<Wide>>& row, std::vector<Wide>& slopes) {
   const double beta = bound.alpha() - 1;
@@ -87,12 +89,18 @@ Wide threshold_row(const Bound& bound, std::vector<Weight<Wide>>& row, std::vect
   }
   Wide slope_sum(0);
   for (const Weight<Wide>& w : row) slope_sum += bound.template at<Wide>(Wide(w.value - max), low).slope;
-  const Wide tau = Wide(low + Wide(Wide(total(low) - Wide(1)) * Wide(beta)) / slope_sum);
+  Wide tau = Wide(low + Wide(Wide(total(low) - Wide(1)) * Wide(beta)) / slope_sum);
+  // A great exponent leaves τ too few digits (entmax.hpp): the step may lose all weights, and their sum is not 1.
+  if (!(total(tau) > Wide(0.5))) tau = low;
+  Wide sum(0);
   for (std::size_t n = 0; n < row.size(); ++n) {
     const WeightAndSlope<Wide> at = bound.template at<Wide>(Wide(row[n].value - max), tau);
     slopes[n] = at.slope;
     row[n].value = at.weight;
+    sum += at.weight;
   }
+  if (sum > Wide(0))
+    for (Weight<Wide>& w : row) w.value = Wide(w.value / sum);
   return Wide(max + Wide(Wide(tau - Wide(1)) / Wide(beta)));
 }
 
@@ -138,11 +146,11 @@ Wide draw_row(const BoundDraw& bound, Position i, std::vector<Weight<Wide>>& row
   return log_sum_exp;
 }
 
-/// Scores of query i become weights as the spec's selection says.
-template <class Wide, class Spec>
+/// Scores of query i become weights as the spec's selection says. A sink saturates where those of Scalar do.
+template <class Scalar, class Wide, class Spec>
 SelectedRow<Wide> select_row(const Spec& spec, const Place& place, Index i, std::vector<Weight<Wide>>& row) {
   SelectedRow<Wide> selected;
-  const Wide sink = spec.template sink<Wide>(place.head);
+  const Wide sink = saturated_as<Scalar>(spec.template sink<Wide>(place.head));
   const bool sinks = !(sink == minus_infinity<Wide>());
   if constexpr (!Spec::selects_rows) {
     selected.summary = softmax_row(row, sink);

@@ -9,6 +9,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/policy.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/stored.hpp>
 #include <heed/mask/dense.hpp>
@@ -26,7 +27,7 @@ struct BoundBias {
 
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
-    return s + static_cast<S>(data[i * row_stride + j * col_stride]);
+    return add_to_score(s, narrowed<S>(data[i * row_stride + j * col_stride]));
   }
 };
 
@@ -64,7 +65,9 @@ using Bias = detail::PairTerm<term_tag, detail::BoundBias, Matrix>;
 /// - 1 x M or 1 x (H·M): the same for every query;
 /// - N x 1: the same for every key (it moves the log-sum-exp alone).
 /// With several sequences N counts all rows of q, and columns count keys inside the sequence: as many for
-/// each head as the longest sequence has keys. -inf hides the pair. Any dense expression of any scalar: plain
+/// each head as the longest sequence has keys. -inf hides the pair, whatever its key and
+/// value hold. Finite numbers never do: final scores beyond 2.36e38 in float (1.25e308 in double) count as that
+/// much, so that a row of nothing but `lowest()` has equal weights. Any dense expression of any scalar: plain
 /// lvalues are referred to, rvalues owned, views kept as views. Other shapes are an std::invalid_argument.
 template <class B>
 auto bias(B&& b) {

@@ -14,6 +14,7 @@
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/policy.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/stored.hpp>
 
@@ -28,12 +29,12 @@ struct Sink : sink_tag {
   void check(const Shape&) const { check_logit(logit, ""); }
   template <class T>
   T value(Index) const {
-    return static_cast<T>(logit);
+    return detail::narrowed<T>(logit);
   }
   template <class L>
   static void check_logit(const L& x, const char* which) {
     if constexpr (std::is_floating_point_v<L>) {
-      if (!(x <= std::numeric_limits<float>::max()))
+      if (!(x <= std::numeric_limits<L>::max()))
         detail::fail("sink", which, " is ", static_cast<double>(x), ", it must be finite, or -inf for none");
     }
   }
@@ -52,7 +53,7 @@ class Sinks : public sink_tag {
   }
   template <class T>
   T value(Index head) const {
-    return static_cast<T>(at(head));
+    return detail::narrowed<T>(at(head));
   }
 
  private:

@@ -10,6 +10,7 @@
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/policy.hpp>
+#include <heed/core/saturate.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
 
@@ -24,7 +25,7 @@ struct BoundTemperature {
 
   template <class S>
   HEED_INLINE S operator()(S s, Position, Position) const {
-    return static_cast<S>(s * static_cast<S>(inverse));
+    return scale_score(s, inverse);
   }
 };
 

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+/// @file
+/// What keeps finite scores finite, whatever terms add to them, and what -inf does to a score.
+#ifndef HEED_CORE_SATURATE_HPP
+#define HEED_CORE_SATURATE_HPP
+
+#include <limits>
+#include <type_traits>
+
+#include <heed/config.hpp>
+#include <heed/dual.hpp>
+#include <heed/functions.hpp>
+
+namespace heed::inline HEED_ABI::detail {
+
+template <class T>
+inline constexpr bool is_float_or_double = std::is_same_v<T, float> || std::is_same_v<T, double>;
+
+/// Final scores beyond it count as it: 2.36e38 in float, 1.25e308 in double. In base 2 it lies so far below the
+/// greatest number (by a millionth) that a running maximum of minus that one is less than any score.
+template <class T>
+inline constexpr T score_limit = std::numeric_limits<T>::max() * T(0.6931471805599453094) *
+                                    (T(1) - T(0x1p-20));
+
+/// A final score such that base 2 can hold it in Scalar, in natural units; NaN and infinities stay what they
+/// are, and so do the scores of types other than float and double.
+template <class Scalar, class T>
+HEED_INLINE T saturated_as(const T& s) {
+  if constexpr (is_float_or_double<T>) {
+    constexpr T all = std::numeric_limits<T>::max();
+    constexpr T most = score_limit<std::conditional_t<is_float_or_double<Scalar>, Scalar, T>>;
+    const T below = s > most ? most : s;
+    const T inside = below < -most ? -most : below;
+    return s >= -all && s <= all ? inside : s;
+  } else {
+    return s;
+  }
+}
+template <class T>
+HEED_INLINE T saturated(const T& s) {
+  return saturated_as<T>(s);
+}
+
+/// The number under a dual one.
+template <class S>
+HEED_INLINE const S& number_of(const S& s) {
+  return s;
+}
+template <class T, int n>
+HEED_INLINE const auto& number_of(const dual<T, n>& s) {
+  return number_of(s.value);
+}
+
+/// condition ? a : b, which a loop over lanes takes in vectors.
+template <class S>
+HEED_INLINE S either(bool condition, const S& a, const S& b) {
+  if constexpr (is_float_or_double<S>)
+    return blend(condition, a, b);
+  else
+    return condition ? a : b;
+}
+template <class T, int n>
+HEED_INLINE dual<T, n> either(bool condition, const dual<T, n>& a, const dual<T, n>& b) {
+  dual<T, n> r;
+  r.value = either(condition, a.value, b.value);
+  for (int k = 0; k < n; ++k) r.tangent[k] = either(condition, a.tangent[k], b.tangent[k]);
+  return r;
+}
+
+/// s + b, where a term adds b to a score. -inf on either side is the result, also where the other is NaN: it
+/// hides the pair, whatever stands in the key. The sum of finite numbers is never -inf.
+template <class S>
+HEED_INLINE S add_to_score(const S& s, const S& b) {
+  if constexpr (is_float_or_double<S>) {
+    constexpr S hidden = -std::numeric_limits<S>::infinity(), lowest = std::numeric_limits<S>::lowest();
+    const S sum = s + b;
+    return blend((s == hidden) | (b == hidden), hidden, sum < lowest ? lowest : sum);
+  } else {
+    if (b == S(-std::numeric_limits<double>::infinity())) return b;
+    return static_cast<S>(s + b);
+  }
+}
+template <class T, int n>
+HEED_INLINE dual<T, n> add_to_score(const dual<T, n>& s, const dual<T, n>& b) {
+  dual<T, n> r;
+  r.value = add_to_score(s.value, b.value);
+  const bool hides = number_of(r) == -std::numeric_limits<double>::infinity();
+  for (int k = 0; k < n; ++k)
+    r.tangent[k] = either(hides, T(0), static_cast<T>(s.tangent[k] + b.tangent[k]));
+  return r;
+}
+
+/// x as an S, which is not infinite where only S is too narrow for it.
+template <class S, class X>
+HEED_INLINE S narrowed(const X& x) {
+  if constexpr (std::is_floating_point_v<X> && is_float_or_double<S> && sizeof(X) > sizeof(S)) {
+    constexpr X most = static_cast<X>(std::numeric_limits<S>::max()), all = std::numeric_limits<X>::max();
+    const X below = x > most ? most : x;
+    const X inside = below < -most ? -most : below;
+    return static_cast<S>(x >= -all && x <= all ? inside : x);
+  } else {
+    return static_cast<S>(x);
+  }
+}
+template <class S, class X>
+  requires(directions<S> > 0)
+HEED_INLINE S narrowed(const X& x) { return S(narrowed<std::remove_cvref_t<decltype(S().value)>>(x)); }
+
+/// s · factor for a finite factor, which leaves finite scores finite.
+template <class S, class X>
+HEED_INLINE S scale_score(const S& s, const X& factor) {
+  if constexpr (is_float_or_double<S>) {
+    constexpr S all = std::numeric_limits<S>::max();
+    const S scaled = s * static_cast<S>(factor);
+    const S below = scaled > all ? all : scaled;
+    return blend((s >= -all) & (s <= all), below < -all ? -all : below, scaled);
+  } else {
+    return static_cast<S>(s * static_cast<S>(factor));
+  }
+}
+template <class T, int n, class X>
+HEED_INLINE dual<T, n> scale_score(const dual<T, n>& s, const X& factor) {
+  dual<T, n> r;
+  r.value = scale_score(s.value, factor);
+  for (int k = 0; k < n; ++k) r.tangent[k] = static_cast<T>(s.tangent[k] * static_cast<T>(factor));
+  return r;
+}
+
+}  // namespace heed::inline HEED_ABI::detail
+
+#endif
