@@ -11,6 +11,7 @@
 
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
+#include <heed/core/differentiable.hpp>
 #include <heed/engine/run_backward.hpp>
 #include <heed/gradients.hpp>
 #include <heed/reference/attention_backward.hpp>
@@ -212,6 +213,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_types<Q, K, V, Bundle>();
+  check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(std::is_same_v<Scalar, typename Q::Scalar> && std::is_same_v<Scalar, typename DO::Scalar> &&
                     std::is_same_v<Scalar, typename O::Scalar>,
                 "heed: dout, q, out and saved have different scalars");

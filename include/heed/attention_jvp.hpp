@@ -9,6 +9,7 @@
 
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
+#include <heed/core/differentiable.hpp>
 #include <heed/dual.hpp>
 #include <heed/engine/run_tangents.hpp>
 #include <heed/tangents.hpp>
@@ -115,6 +116,7 @@ auto attention_jvp(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_forward<Bundle, true>();
   check_types<Q, K, V, Bundle>();
+  check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(!Bundle::selects_rows,
                 "heed: attention_jvp differentiates softmax; other selections have a backward pass only");
   static_assert(!has_policy<Bundle, score_tag>,
