@@ -127,9 +127,10 @@ TEST(AttentionAdditive, NothingIsAllocatedWithAWarmWorkspace) {
     RowMatrix<float> y(n, 24), dq(n, 64), dk(m, 64), dv(m, 24);
     Eigen::VectorXf dw(64);
     heed::Saved<float> saved;
+    const auto additive = heed::additive(w);  // copies w
     const auto all = [&] {
-      heed::attention_into(y, q, k, v, workspace, heed::additive(w), alone, heed::save(saved));
-      heed::attention_backward(dout, q, k, v, y, saved, heed::additive(w), alone, heed::into(dq, dk, dv),
+      heed::attention_into(y, q, k, v, workspace, additive, alone, heed::save(saved));
+      heed::attention_backward(dout, q, k, v, y, saved, additive, alone, heed::into(dq, dk, dv),
                                heed::score_gradient(dw), heed::use(workspace));
     };
     all();

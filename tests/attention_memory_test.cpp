@@ -8,8 +8,13 @@
 #include "oracle.hpp"
 
 #include <heed/execute/on.hpp>
+#include <heed/layout/sequences.hpp>
 #include <heed/mask/causal.hpp>
+#include <heed/mask/lengths.hpp>
 #include <heed/mask/window.hpp>
+#include <heed/mask/windows.hpp>
+#include <heed/position/alibi.hpp>
+#include <heed/select/sink.hpp>
 
 namespace {
 
@@ -86,6 +91,23 @@ TEST(AttentionMemory, NothingIsAllocatedWithAWarmWorkspace) {
   heed::Workspace another(1000);
   EXPECT_GE(counter.count(), 1);
   EXPECT_GE(counter.bytes(), 1000);
+}
+
+/// Making a policy copies its lists; a call that takes the policy shares them.
+TEST(AttentionMemory, PoliciesMadeOnceAreTakenWithoutAllocating) {
+  const Operands x(70, 150, 48, 40);
+  const std::vector<Index> q_offsets{0, 3, 70}, k_offsets{0, 100, 150}, lefts{60, 30}, rights{0, 5};
+  const std::vector<float> numbers{0.5f, 0.25f};
+  const auto spec = heed::spec(heed::heads(2), heed::sequences(q_offsets, k_offsets), heed::windows(lefts, rights),
+                               heed::alibi(numbers), heed::sink(numbers), alone);
+  const auto lengths = heed::lengths({90, 50});
+  heed::Workspace workspace;
+  RowMatrix<float> out(70, 40);
+  const auto call = [&] { heed::attention_into(out, x.q, x.k, x.v, workspace, spec, lengths); };
+  call();
+  const AllocationCounter counter;
+  call();
+  EXPECT_EQ(counter.count(), 0) << counter.bytes() << " bytes";
 }
 
 /// Small problems take nothing but their result, without any workspace.

@@ -13,6 +13,7 @@
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
 #include <heed/core/fingerprint.hpp>
+#include <heed/core/differentiable.hpp>
 #include <heed/engine/run_backward.hpp>
 #include <heed/gradients.hpp>
 #include <heed/reference/attention_backward.hpp>
@@ -248,6 +249,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   allow_only<call::attention_backward, Bundle, of_layout, mask_tag, of_scores, of_selection, of_execution,
              of_gradients, into_tag, accumulate_tag>();
   check_types<Q, K, V, Bundle>();
+  check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(std::is_same_v<Scalar, typename Q::Scalar> && std::is_same_v<Scalar, typename DO::Scalar> &&
                     std::is_same_v<Scalar, typename O::Scalar>,
                 "heed: dout, q, out and saved have different scalars");

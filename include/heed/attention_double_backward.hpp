@@ -11,6 +11,7 @@
 #include <heed/attention_jvp.hpp>
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/differentiable.hpp>
 #include <heed/engine/run_backward.hpp>
 
 namespace heed::inline HEED_ABI {
@@ -135,6 +136,7 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_types<Q, K, V, Bundle>();
+  check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(
       !Bundle::selects_rows,
       "heed: attention_double_backward differentiates softmax; other selections have a backward pass only");

@@ -10,6 +10,7 @@
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/differentiable.hpp>
 #include <heed/dual.hpp>
 #include <heed/engine/run_tangents.hpp>
 #include <heed/tangents.hpp>
@@ -115,6 +116,7 @@ auto attention_jvp(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_types<Q, K, V, Bundle>();
+  check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(!Bundle::selects_rows,
                 "heed: attention_jvp differentiates softmax; other selections have a backward pass only");
   static_assert(!has_policy<Bundle, score_tag>,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// How a policy keeps what it is given: rvalues are owned, lvalues are referred to and must outlive the
-/// policy.
+/// How a policy keeps what it is given. Small lists are copied, always: a function that makes a policy may
+/// return it. Of what is large (a number for each pair or token) and of functors, rvalues are owned and
+/// lvalues referred to, which must outlive the policy.
 #ifndef HEED_CORE_STORED_HPP
 #define HEED_CORE_STORED_HPP
 
@@ -184,21 +185,18 @@ std::vector<To> copy_list(const R& r) {
   return list;
 }
 
-/// Row numbers, as the engine reads them. An lvalue that already is a contiguous list of Index is referred
-/// to.
+/// A copy of a small list, numbers as they are. Copies of the policy share it, so that none allocates.
+template <class R>
+auto own_list(const R& r) {
+  using X = std::remove_cvref_t<decltype(*r.data())>;
+  return Owned<std::vector<X>>(copy_list<X>(r));
+}
+
+/// Row numbers, as the engine reads them. Copies share them.
 class IndexList {
  public:
   template <integer_list R>
-  static IndexList refer_or_copy(R&& r) {
-    IndexList list;
-    if constexpr (std::is_lvalue_reference_v<R> &&
-                  std::is_same_v<std::remove_cvref_t<decltype(*r.data())>, Index>) {
-      if (list_stride(r) == 1) {
-        list.data_ = r.data();
-        list.size_ = static_cast<Index>(r.size());
-        return list;
-      }
-    }
+  static IndexList copy(const R& r) {
     return copy(copy_list<Index>(r));
   }
   static IndexList copy(std::vector<Index> values) {

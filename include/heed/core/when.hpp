@@ -63,6 +63,12 @@ struct BoundTermWhen {
   Perhaps<Bound> term;
 
   template <class S>
+  static constexpr bool takes()
+    requires requires { Bound::template takes<S>(); }
+  {
+    return Bound::template takes<S>();
+  }
+  template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
     // A term that may hide pairs reads memory or calls a functor, so it is asked only when active. The others
     // are arithmetic on their own numbers: asked in either case, so that a loop over lanes keeps no branch

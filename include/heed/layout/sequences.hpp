@@ -65,21 +65,19 @@ class Sequences : public sequences_tag {
 };
 
 /// Sequence s is rows [offsets[s], offsets[s+1]) of q, k, v and out alike. B sequences have B + 1 offsets,
-/// from 0 to the number of rows, not decreasing; sequences may be empty. Any contiguous list of integers: an
-/// lvalue list of Eigen::Index is referred to (and must neither go nor change size), anything else is copied
+/// from 0 to the number of rows, not decreasing; sequences may be empty. Any contiguous list of integers, copied
 /// when the policy is made. Positions, heads and masks count inside their own sequence, and no query sees a
 /// key of another.
 template <detail::integer_list R>
 Sequences sequences(R&& offsets) {
-  auto list = detail::IndexList::refer_or_copy(std::forward<R>(offsets));
+  auto list = detail::IndexList::copy(offsets);
   return Sequences(list, list);
 }
 /// Cross attention: sequence s is rows [q_offsets[s], q_offsets[s+1]) of q and out, and rows
 /// [k_offsets[s], k_offsets[s+1]) of k and v.
 template <detail::integer_list R, detail::integer_list S>
 Sequences sequences(R&& q_offsets, S&& k_offsets) {
-  return Sequences(detail::IndexList::refer_or_copy(std::forward<R>(q_offsets)),
-                   detail::IndexList::refer_or_copy(std::forward<S>(k_offsets)));
+  return Sequences(detail::IndexList::copy(q_offsets), detail::IndexList::copy(k_offsets));
 }
 inline Sequences sequences(std::initializer_list<Index> offsets) {
   auto list = detail::IndexList::copy(std::vector<Index>(offsets));

@@ -96,14 +96,12 @@ class BlockSparse : public mask_tag {
 /// (1904.10509). ⌈N / size⌉ + 1 offsets from 0 to the number of columns, each column below ⌈M / size⌉. With
 /// `patterns` = H every query head has a pattern of its own, one after the other: row r of head h is number
 /// h·⌈N / size⌉ + r of all. Several sequences share the pattern: N and M are those of the longest, and the
-/// others take its upper left corner. Any contiguous lists of integers: lvalue lists of Eigen::Index are
-/// referred to (and must neither go nor change size), anything else is copied when the policy is made. What
+/// others take its upper left corner. Any contiguous lists of integers, copied when the policy is made. What
 /// does not fit is an std::invalid_argument. A call reads the lists once to check them, then costs its
 /// blocks; with blocks of 16, 32 or 64 tokens, or multiples of 64, no pair is tested.
 template <detail::integer_list R, detail::integer_list C>
 BlockSparse block_sparse(Index size, R&& row_offsets, C&& columns, Index patterns = 1) {
-  return BlockSparse(size, detail::IndexList::refer_or_copy(std::forward<R>(row_offsets)),
-                     detail::IndexList::refer_or_copy(std::forward<C>(columns)), patterns);
+  return BlockSparse(size, detail::IndexList::copy(row_offsets), detail::IndexList::copy(columns), patterns);
 }
 inline BlockSparse block_sparse(Index size, std::initializer_list<Index> row_offsets,
                                 std::initializer_list<Index> columns, Index patterns = 1) {

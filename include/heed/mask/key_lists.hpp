@@ -265,8 +265,7 @@ class KeyLists : public mask_tag {
 /// union of its keys and asks about each of these pairs.)
 template <detail::integer_list R, detail::integer_list K>
 KeyLists key_lists(R&& offsets, K&& keys, Index patterns = 1) {
-  return KeyLists(detail::IndexList::refer_or_copy(std::forward<R>(offsets)),
-                  detail::IndexList::refer_or_copy(std::forward<K>(keys)), patterns);
+  return KeyLists(detail::IndexList::copy(offsets), detail::IndexList::copy(keys), patterns);
 }
 inline KeyLists key_lists(std::initializer_list<Index> offsets, std::initializer_list<Index> keys,
                           Index patterns = 1) {

@@ -63,11 +63,12 @@ class Lengths : public mask_tag {
 };
 
 /// Queries of sequence s see keys j < l[s]: padding keys at the end of fixed-size batches. One length a
-/// sequence, 0 <= l[s] <= M, in any list of integers (contiguous, or an Eigen vector); owned if an rvalue,
-/// referred to if not. A wrong count or a length out of range is an std::invalid_argument.
+/// sequence, 0 <= l[s] <= M, in any list of integers (contiguous, or an Eigen vector), copied when the policy
+/// is made. A wrong count or a length out of range is an std::invalid_argument.
 template <detail::integer_list R>
 auto lengths(R&& l) {
-  return Lengths<detail::stored<R>>(detail::stored<R>(std::forward<R>(l)));
+  auto list = detail::own_list(l);
+  return Lengths<decltype(list)>(std::move(list));
 }
 inline auto lengths(std::initializer_list<Index> l) { return lengths(std::vector<Index>(l)); }
 

@@ -53,26 +53,33 @@ class Windows : public mask_tag {
   Alignment alignment_;
 };
 
+namespace detail {
+
+template <class Lefts, class Rights>
+Windows<Lefts, Rights> make_windows(Lefts lefts, Rights rights, Alignment alignment) {
+  return Windows<Lefts, Rights>(std::move(lefts), std::move(rights), alignment);
+}
+
+}  // namespace detail
+
 /// Multi-scale attention (1912.00544): query i of head h sees keys i + off - lefts[h] <= j <= i + off +
 /// rights[h], with off = M - N. One number for each query head, `unbounded` among them if need be; contiguous
-/// lists or Eigen vectors, owned if rvalues, referred to if not. A wrong count, or a window that holds no
+/// lists or Eigen vectors, copied when the policy is made. A wrong count, or a window that holds no
 /// position, is an std::invalid_argument. Each head costs its own window.
 template <detail::integer_list L, detail::integer_list R>
 auto windows(L&& lefts, R&& rights) {
-  return Windows<detail::stored<L>, detail::stored<R>>(detail::stored<L>(std::forward<L>(lefts)),
-                                                       detail::stored<R>(std::forward<R>(rights)), {});
+  return detail::make_windows(detail::own_list(lefts), detail::own_list(rights), {});
 }
 /// The same with off = 0.
 template <detail::integer_list L, detail::integer_list R>
 auto windows(L&& lefts, R&& rights, top_left_t) {
-  return Windows<detail::stored<L>, detail::stored<R>>(
-      detail::stored<L>(std::forward<L>(lefts)), detail::stored<R>(std::forward<R>(rights)), {false, 0});
+  return detail::make_windows(detail::own_list(lefts), detail::own_list(rights), {false, 0});
 }
 /// As far to either side: |i + off - j| <= widths[h].
 template <detail::integer_list W>
 auto windows(W&& widths) {
-  const detail::stored<W> list(std::forward<W>(widths));
-  return Windows<detail::stored<W>, detail::stored<W>>(list, list, {});
+  const auto list = detail::own_list(widths);
+  return detail::make_windows(list, list, {});
 }
 inline auto windows(std::initializer_list<Index> widths) { return windows(std::vector<Index>(widths)); }
 inline auto windows(std::initializer_list<Index> lefts, std::initializer_list<Index> rights) {

@@ -118,11 +118,14 @@ inline Alibi alibi() { return Alibi({}); }
 inline Alibi alibi(top_left_t) { return Alibi({false, 0}); }
 /// The same with a given off.
 inline Alibi alibi(Index offset) { return Alibi({false, offset}); }
-/// The same with slopes of one's own, one a query head: a contiguous list or an Eigen vector, owned if an
-/// rvalue, referred to if not. A wrong count or a slope that is not finite is an std::invalid_argument.
+/// The same with slopes of one's own, one a query head: a contiguous list or an Eigen vector, copied when the
+/// policy is made. A wrong count or a slope that is not finite is an std::invalid_argument.
 template <class R>
   requires requires(const std::remove_cvref_t<R>& r) { r.data(), r.size(); }
-auto alibi(R&& slopes) { return AlibiSlopes<detail::stored<R>>(detail::stored<R>(std::forward<R>(slopes))); }
+auto alibi(R&& slopes) {
+  auto list = detail::own_list(slopes);
+  return AlibiSlopes<decltype(list)>(std::move(list));
+}
 inline auto alibi(std::initializer_list<double> slopes) { return alibi(std::vector<double>(slopes)); }
 
 }  // namespace heed::inline HEED_ABI

@@ -79,8 +79,8 @@ class Additive : public score_tag {
 /// W cut in two: q = h W₁ᵀ, k = h̄ W₂ᵀ. For a weight that is normed see weight_normed().
 ///
 /// @param w A numbers, shared by all heads, or H·A numbers, one set after the other for each query head: a
-///   contiguous list or an Eigen vector, owned if an rvalue, referred to if not. Another count, and what is
-///   not finite, is an std::invalid_argument.
+///   contiguous list or an Eigen vector, copied when the policy is made (so make it anew after a step of
+///   training). Another count, and what is not finite, is an std::invalid_argument.
 ///
 /// Goes with every mask, term, layout and selection, and has gradients (score_gradient() for that of w), but
 /// neither attention_jvp nor attention_double_backward. On float and double, tanh(q + k) = 1 - 2 / (1 +
@@ -90,7 +90,10 @@ class Additive : public score_tag {
 /// Σ|w| at most, u the unit roundoff.
 template <class W>
   requires requires(const std::remove_cvref_t<W>& w) { w.data(), w.size(); }
-auto additive(W&& w) { return Additive<detail::stored<W>>(detail::stored<W>(std::forward<W>(w))); }
+auto additive(W&& w) {
+  auto list = detail::own_list(w);
+  return Additive<decltype(list)>(std::move(list));
+}
 inline auto additive(std::initializer_list<double> w) { return additive(std::vector<double>(w)); }
 
 /// g · v / ‖v‖: a weight of given length, to be handed to additive() (weight normalisation, 1602.07868). v is

@@ -133,7 +133,7 @@ inline Entmax15 entmax15() { return {}; }
 
 /// p_j = [(α - 1) s_j - τ]₊^(1/(α-1)), τ such that they sum to 1 (1905.05702): sparser the greater α, softmax
 /// as α falls to 1. α > 1, at least 1 + 2⁻²⁰ and at most 64, else std::invalid_argument; one number, or one
-/// for each query head (a contiguous list or Eigen vector, owned if an rvalue, referred to if not). Its
+/// for each query head (a contiguous list or Eigen vector), copied when the policy is made. Its
 /// gradient: alpha_gradient(). Keys whose score lies 1/(α - 1) or more below the best have weight exactly 0.
 /// Found by Newton's method inside a bracket, above α = 2 by bisection; a logarithm and an exponential for
 /// each pair and step, so that entmax15() and sparsemax() are several times as fast for their α.
@@ -149,7 +149,13 @@ inline Entmax15 entmax15() { return {}; }
 /// 1 all the same, and equal scores have equal weights.
 template <class A>
 auto entmax(A&& alpha) {
-  return Entmax<detail::stored<A>>(detail::stored<A>(std::forward<A>(alpha)));
+  if constexpr (requires { alpha.data(), alpha.size(); }) {
+    auto list = detail::own_list(alpha);
+    return Entmax<decltype(list)>(std::move(list));
+  } else {
+    using Number = detail::Owned<std::remove_cvref_t<A>>;
+    return Entmax<Number>(Number(std::forward<A>(alpha)));
+  }
 }
 inline auto entmax(std::initializer_list<double> alphas) { return entmax(std::vector<double>(alphas)); }
 

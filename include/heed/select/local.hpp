@@ -6,6 +6,7 @@
 #define HEED_SELECT_LOCAL_HPP
 
 #include <cmath>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -126,14 +127,19 @@ class Around : public mask_tag {
 
 /// Luong's local-p (1508.04025): query i looks at keys j with |j - p_i| <= D, and its softmax weights over
 /// them are multiplied by exp(-(j - p_i)² / (2σ²)), σ = D/2, not normalised again. p: N × H, a place for each
-/// query and head, in keys of its sequence, predicted by p_i = S·sigmoid(v_pᵀ tanh(W_p h_i)), say; referred
-/// to, and to be kept alive. D > 0. weight_parameter_gradient(dp) gives the derivative by p (of the Gaussian;
+/// query and head, in keys of its sequence, predicted by p_i = S·sigmoid(v_pᵀ tanh(W_p h_i)), say; owned if an
+/// rvalue, referred to if not. D > 0. weight_parameter_gradient(dp) gives the derivative by p (of the Gaussian;
 /// that a key enters or leaves the window has none). (local-m is window(D, D).)
 template <class P>
-auto local_p(const P& p, double reach) {
+auto local_p(P&& p, double reach) {
+  static_assert(detail::directly_accessible<std::remove_cvref_t<P>>,
+                "heed: local_p takes its centers as an Eigen matrix, block or map");
+  using Centers = detail::stored<P>;
+  using Weights = detail::Owned<detail::Gaussian>;
   const double sigma = reach / 2;
-  return spec(Around<detail::Referred<P>>(detail::Referred<P>(p), reach),
-              weight_with(detail::Gaussian{1 / (2 * sigma * sigma)}, p));
+  const Centers centers(std::forward<P>(p));
+  return spec(Around<Centers>(centers, reach),
+              WeightWithRow<Weights, Centers>(Weights({1 / (2 * sigma * sigma)}), centers));
 }
 
 /// The score term of adaptive_span().
@@ -169,7 +175,8 @@ class AdaptiveSpan : public position_tag {
 
 /// A window that learns how far back it reaches (1905.07799): weights m(x) e^s / Σ m(x) e^s over the keys up
 /// to the query's own, x = i + off - j >= 0 (off = M - N), with m(x) = clamp((R + z - x) / R, 0, 1) and a
-/// span z of each head: an Eigen vector of H, referred to. Keys further back than z + R are not read. The
+/// span z of each head: an Eigen vector of H, copied when the policy is made (so make it anew after a step of
+/// training). Keys further back than z + R are not read. The
 /// derivative by z comes with parameter_gradient(dz), dz H × 1; adaptive_span_penalty() keeps spans short. R
 /// > 0, z >= 0.
 template <class Z>
@@ -180,7 +187,8 @@ auto adaptive_span(const Z& spans, double ramp) {
     lefts.push_back(reach >= 0 && reach < 1e9 ? static_cast<Index>(reach) : Index(1000000000));
     rights.push_back(0);
   }
-  return spec(AdaptiveSpan<detail::Referred<Z>>(detail::Referred<Z>(spans), ramp),
+  using Spans = detail::Owned<typename Z::PlainObject>;
+  return spec(AdaptiveSpan<Spans>(Spans(typename Z::PlainObject(spans)), ramp),
               windows(std::move(lefts), std::move(rights)));
 }
 

@@ -75,11 +75,14 @@ auto sink(X&& x) {
     return Sink<Value>(std::forward<X>(x));
   }
 }
-/// One for each query head: a contiguous list or an Eigen vector, owned if an rvalue, referred to if not.
-/// Another count is an std::invalid_argument.
+/// One for each query head: a contiguous list or an Eigen vector, copied when the policy is made (so make it
+/// anew after a step of training). Another count is an std::invalid_argument.
 template <class R>
   requires requires(const std::remove_cvref_t<R>& r) { r.data(), r.size(); }
-auto sink(R&& logits) { return Sinks<detail::stored<R>>(detail::stored<R>(std::forward<R>(logits))); }
+auto sink(R&& logits) {
+  auto list = detail::own_list(logits);
+  return Sinks<decltype(list)>(std::move(list));
+}
 inline auto sink(std::initializer_list<double> logits) { return sink(std::vector<double>(logits)); }
 
 }  // namespace heed::inline HEED_ABI

@@ -8,8 +8,10 @@
 #include <utility>
 
 #include <heed/config.hpp>
+#include <heed/core/differentiable.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/operand.hpp>
+#include <heed/core/pair.hpp>
 #include <heed/core/policy.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/stored.hpp>
@@ -19,18 +21,42 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
+/// Whether F takes weights of the type S, and numbers of rows. Says what is wrong once for every type.
+template <class F, class S, class... X>
+struct WeightFunctor {
+  using Value = typename ValueOf<S>::type;
+  static constexpr bool fits = takes_either<F, S, X...>();
+  static constexpr bool fits_value = takes_either<F, Value, typename ValueOf<X>::type...>();
+  static_assert(fits || directions<S> == 0 || !fits_value,
+                "heed: the function given to weight_with does not take dual numbers: it is differentiated by "
+                "calling it with heed::dual for the weight, so write `auto w` and use heed::exp, log, tanh, "
+                "abs, max, min, select");
+  static_assert(fits || (directions<S> > 0 && fits_value) || sizeof...(X) > 0,
+                "heed: the function given to weight_with takes (w, heed::Pair pair) or (w, i, j), w of the "
+                "weight's type (take it as auto), the rest heed::Position, and is const");
+  static_assert(fits || (directions<S> > 0 && fits_value) || sizeof...(X) == 0,
+                "heed: the function given to weight_with with a number of each row takes (w, x, heed::Pair "
+                "pair) or (w, x, i, j), w and x of the weight's type (take them as auto), the rest "
+                "heed::Position, and is const");
+};
+
 template <class Functor>
 struct BoundWeightWith {
   static constexpr bool has_parameter = false;
+  using Function = std::remove_cvref_t<decltype(std::declval<const Functor&>().get())>;
   Functor functor;
+  PairOrigin origin;
 
   template <class S>
+  static constexpr bool takes() {
+    return WeightFunctor<Function, S>::fits;
+  }
+  template <class S>
   HEED_INLINE S operator()(S w, Position i, Position j) const {
-    static_assert(
-        requires { functor.get()(w, i, j); },
-        "heed: the function given to weight_with takes (w, i, j), w of the weight's type (take it as "
-        "auto), the rest heed::Position, and is const");
-    return static_cast<S>(functor.get()(w, i, j));
+    if constexpr (takes<S>())
+      return static_cast<S>(ask_about_pair(functor.get(), origin, i, j, w));
+    else
+      return w;
   }
 };
 
@@ -38,19 +64,24 @@ struct BoundWeightWith {
 template <class Functor, class X>
 struct BoundWeightWithRow {
   static constexpr bool has_parameter = true;
+  using Function = std::remove_cvref_t<decltype(std::declval<const Functor&>().get())>;
   Functor functor;
+  PairOrigin origin;
   Operand<const X> x;  // from the sequence's first row on, of this head
 
+  template <class S>
+  static constexpr bool takes() {
+    return WeightFunctor<Function, S, S>::fits;
+  }
   template <class S>
   HEED_INLINE S operator()(S w, Position i, Position j) const {
     S parameter = static_cast<S>(x.data[i * x.row]);
     // One direction for the weight, one for the number.
     if constexpr (directions<S> == 2) parameter.tangent[1] = 1;
-    static_assert(
-        requires { functor.get()(w, parameter, i, j); },
-        "heed: the function given to weight_with with a number of each row takes (w, x, i, j), w and x "
-        "of the weight's type (take them as auto), the rest heed::Position, and is const");
-    return static_cast<S>(functor.get()(w, parameter, i, j));
+    if constexpr (takes<S>())
+      return static_cast<S>(ask_about_pair(functor.get(), origin, i, j, w, parameter));
+    else
+      return w;
   }
 };
 
@@ -61,9 +92,14 @@ template <class Holder>
 class WeightWith : public weight_function_tag {
  public:
   explicit WeightWith(Holder functor) : functor_(std::move(functor)) {}
-  auto bind_weights(const Place&) const {
+  void check(const Shape& shape) const {
+    using F = std::remove_cvref_t<decltype(functor_.get())>;
+    if constexpr (detail::asks_for_pair<F, double>)
+      detail::check_pair_rows("weight_with", shape);
+  }
+  auto bind_weights(const Place& place) const {
     using Functor = detail::bound_functor<Holder>;
-    return detail::BoundWeightWith<Functor>{Functor(functor_.get())};
+    return detail::BoundWeightWith<Functor>{Functor(functor_.get()), detail::PairOrigin(place)};
   }
 
  private:
@@ -80,6 +116,9 @@ class WeightWithRow : public weight_function_tag {
 
   WeightWithRow(Holder functor, X x) : functor_(std::move(functor)), x_(std::move(x)) {}
   void check(const Shape& shape) const {
+    using F = std::remove_cvref_t<decltype(functor_.get())>;
+    if constexpr (detail::asks_for_pair<F, double, double>)
+      detail::check_pair_rows("weight_with", shape);
     if (x_.get().rows() != shape.queries || x_.get().cols() != shape.heads)
       detail::fail("weight_with: the numbers of the rows are ", x_.get().rows(), " x ", x_.get().cols(),
                    ", they must be ", shape.queries, " x ", shape.heads);
@@ -87,7 +126,7 @@ class WeightWithRow : public weight_function_tag {
   auto bind_weights(const Place& place) const {
     using Functor = detail::bound_functor<Holder>;
     return detail::BoundWeightWithRow<Functor, Scalar>{
-        Functor(functor_.get()),
+        Functor(functor_.get()), detail::PairOrigin(place),
         detail::operand_of<const Scalar>(x_.get()).at(place.query_begin, place.head)};
   }
 
@@ -96,17 +135,17 @@ class WeightWithRow : public weight_function_tag {
   X x_;
 };
 
-/// w <- f(w, i, j) on the normalised weights, after the selection and before dropout: the twin of
+/// w <- f(w, pair) on the normalised weights, after the selection and before dropout: the twin of
 /// score_with(). Weights are not normalised again. f gets w of whatever type the pass computes in (take it as
-/// `auto`; it is differentiated by running it on heed::dual, so use heed::exp, max and their like) and 32-bit
-/// positions inside their sequence; it is never called on a pair that a mask hides, and may be called from
-/// several threads. f(0, i, j) need not be 0: then all visible values are read. Owned if an rvalue, referred
+/// `auto`; it is differentiated by running it on heed::dual, so use heed::exp, max and their like) and a
+/// heed::Pair, or positions: (w, i, j), 32-bit and inside their sequence; it is never called on a pair that a mask hides, and may be called from
+/// several threads. f(0, pair) need not be 0: then all visible values are read. Owned if an rvalue, referred
 /// to if not. Memory: rows of scores, as with sparsemax().
 template <class F>
 auto weight_with(F&& f) {
   return WeightWith<detail::stored<F>>(detail::stored<F>(std::forward<F>(f)));
 }
-/// The same with a number of each row and head, an N × H matrix x: f takes (w, x, i, j). The backward pass
+/// The same with a number of each row and head, an N × H matrix x: f takes (w, x, pair) or (w, x, i, j). The backward pass
 /// gives its gradient with weight_parameter_gradient(dx).
 template <class F, class X>
 auto weight_with(F&& f, X&& x) {
