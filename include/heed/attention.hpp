@@ -13,6 +13,7 @@
 #include <heed/core/scalars.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/core/workspace.hpp>
+#include <heed/engine/converted.hpp>
 #include <heed/engine/run_by_class.hpp>
 #include <heed/engine/run_forward.hpp>
 #include <heed/reference/attention.hpp>
@@ -57,6 +58,19 @@ constexpr void check_types() {
   check_fixed_sizes<ResultOf<Q, V, Spec>::one_head, Q, K, V>();
 }
 
+/// The forward pass on the engine.
+template <class T, class Spec>
+void run_attention(const ForwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
+  if constexpr (Spec::selects_rows)
+    run_rows(p, spec, workspace);
+  else if constexpr (Listed<Spec>::possible)
+    run_listed(p, spec, workspace);
+  else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
+    run_forward_by_class(p, spec, workspace);
+  else
+    run_forward(p, spec, workspace);
+}
+
 template <class Out, class Q, class K, class V, class Spec>
 void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_expression,
              const Shape& shape, const Spec& spec, Workspace* workspace) {
@@ -72,23 +86,17 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
     spec.save()->target->lse.resize(shape.queries, shape.heads);
   }
   spec.template check_values<Accumulator<Scalar>>();
-  if constexpr (on_engine<Scalar>) {
-    ForwardProblem<Scalar> p{shape,
-                             spec.template scale<Scalar>(shape.d),
-                             operand_of<const Scalar>(q),
-                             operand_of<const Scalar>(k),
-                             operand_of<const Scalar>(v),
-                             operand_of<Scalar>(out),
+  if constexpr (through_engine<Scalar>) {
+    using Number = Accumulator<Scalar>;
+    Converted<Scalar, Spec> with(spec, workspace,
+                                 q.size() + k.size() + v.size() + out.size() + shape.queries * shape.heads);
+    ForwardProblem<Number> p{shape,        spec.template scale<Number>(shape.d),
+                             with.read(q), with.read(k),
+                             with.read(v), with.write(out),
                              {}};
-    if constexpr (saves) p.lse = operand_of<Scalar>(spec.save()->target->lse);
-    if constexpr (Spec::selects_rows)
-      run_rows(p, spec, workspace);
-    else if constexpr (Listed<Spec>::possible)
-      run_listed(p, spec, workspace);
-    else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
-      run_forward_by_class(p, spec, workspace);
-    else
-      run_forward(p, spec, workspace);
+    if constexpr (saves) p.lse = with.write(spec.save()->target->lse);
+    run_attention(p, spec, workspace);
+    with.finish();
   } else {
     (void)workspace;
     Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* lse = nullptr;
