@@ -15,6 +15,7 @@
 #include <heed/core/scalars.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/core/workspace.hpp>
+#include <heed/engine/converted.hpp>
 #include <heed/engine/run_by_class.hpp>
 #include <heed/engine/run_forward.hpp>
 #include <heed/reference/attention.hpp>
@@ -79,6 +80,19 @@ void check_before_writing(Out& out, const Q& q, const K& k, const V& v, const Sp
   }
 }
 
+/// The forward pass on the engine.
+template <class T, class Spec>
+void run_attention(const ForwardProblem<T>& p, const Spec& spec, Workspace* workspace) {
+  if constexpr (Spec::selects_rows)
+    run_rows(p, spec, workspace);
+  else if constexpr (Listed<Spec>::possible)
+    run_listed(p, spec, workspace);
+  else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
+    run_forward_by_class(p, spec, workspace);
+  else
+    run_forward(p, spec, workspace);
+}
+
 template <class Out, class Q, class K, class V, class Spec>
 void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_expression,
              const Shape& shape, const Spec& spec, Workspace* workspace) {
@@ -92,26 +106,23 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
   if constexpr (saves)
     open_saved<in_parts>(*spec.save()->target, spec, shape,
                          spec.template scale<Accumulator<Scalar>>(shape.d));
-  if constexpr (on_engine<Scalar>) {
-    ForwardProblem<Scalar> p{shape,
-                             spec.template scale<Scalar>(shape.d),
-                             operand_of<const Scalar>(q),
-                             operand_of<const Scalar>(k),
-                             operand_of<const Scalar>(v),
-                             operand_of<Scalar>(out),
+  if constexpr (through_engine<Scalar>) {
+    using Number = Accumulator<Scalar>;
+    Converted<Scalar, Spec> with(spec, workspace,
+                                 q.size() + k.size() + v.size() + out.size() + shape.queries * shape.heads);
+    ForwardProblem<Number> p{shape,        spec.template scale<Number>(shape.d),
+                             with.read(q), with.read(k),
+                             with.read(v), with.write(out),
                              {}};
-    if constexpr (saves) {
+    if constexpr (saves && on_engine<Scalar>) {
       if constexpr (!in_parts) spec.save()->target->maximum.resize(0, 0);
       p.lse = log_sums_of<Scalar>(*spec.save()->target);
+    } else if constexpr (saves) {
+      const Operand<Number> lse = with.write(spec.save()->target->lse);
+      p.lse = {lse.data, lse.row, lse.column};
     }
-    if constexpr (Spec::selects_rows)
-      run_rows(p, spec, workspace);
-    else if constexpr (Listed<Spec>::possible)
-      run_listed(p, spec, workspace);
-    else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
-      run_forward_by_class(p, spec, workspace);
-    else
-      run_forward(p, spec, workspace);
+    run_attention(p, spec, workspace);
+    with.finish();
   } else {
     (void)workspace;
     Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* lse = nullptr;

@@ -90,26 +90,76 @@ void add_sink_gradients(const BackwardProblem<T>& p, const Spec& spec) {
   }
 }
 
-/// The problem as the engine takes it, from matrices that have memory.
-template <class Scalar, class Spec, class DO, class Q, class K, class V, class O>
-BackwardProblem<Scalar> backward_problem(const Shape& shape, const Spec& spec, const DO& dout, const Q& q,
-                                         const K& k, const V& v, const O& out, const Saved<Scalar>& saved,
-                                         const Target<Scalar>& dq, const Target<Scalar>& dk,
-                                         const Target<Scalar>& dv) {
-  BackwardProblem<Scalar> p{shape,
-                            spec.template scale<Scalar>(shape.d),
-                            operand_of<const Scalar>(q),
-                            operand_of<const Scalar>(k),
-                            operand_of<const Scalar>(v),
-                            operand_of<const Scalar>(out),
-                            operand_of<const Scalar>(dout),
-                            log_sums_of<const Scalar>(saved),
+/// The problem as the engine takes it, from matrices that have memory. Output and log-sum-exp in 16 bits have
+/// lost what gradients need: they are left to the caller.
+template <bool adds = false, class Scalar, class Spec, class DO, class Q, class K, class V, class O>
+BackwardProblem<Accumulator<Scalar>> backward_problem(const Shape& shape, const Spec& spec,
+                                                      Converted<Scalar, Spec>& with, const DO& dout,
+                                                      const Q& q, const K& k, const V& v, const O& out,
+                                                      const Saved<Scalar>& saved, const Target<Scalar>& dq,
+                                                      const Target<Scalar>& dk, const Target<Scalar>& dv) {
+  using Number = Accumulator<Scalar>;
+  const auto gradient = [&](const Target<Scalar>& g) {
+    return adds ? with.update(g.at, g.rows, g.columns) : with.write(g.at, g.rows, g.columns);
+  };
+  BackwardProblem<Number> p{shape,
+                            spec.template scale<Number>(shape.d),
+                            with.read(q),
+                            with.read(k),
+                            with.read(v),
                             {},
-                            dq.at,
-                            dk.at,
-                            dv.at};
-  if constexpr (has_policy<Spec, lse_gradient_tag>) p.dlse = spec.template find<lse_gradient_tag>()->at;
+                            with.read(dout),
+                            {},
+                            {},
+                            gradient(dq),
+                            gradient(dk),
+                            gradient(dv)};
+  if constexpr (on_engine<Scalar>) {
+    p.out = with.read(out);
+    p.lse = log_sums_of<const Scalar>(saved);
+  }
+  if constexpr (has_policy<Spec, lse_gradient_tag>)
+    p.dlse = with.read(spec.template find<lse_gradient_tag>()->at, shape.queries, shape.heads);
   return p;
+}
+
+/// The spec with a bias's gradient of Scalar, if there is one, replaced by one in the accumulator that is
+/// written back when `with` finishes.
+template <class Scalar, class Whole, class... P>
+auto with_bias_gradient(const Spec<P...>& spec, Converted<Scalar, Whole>& with) {
+  constexpr std::size_t at = first_of<bias_gradient_tag, P...>();
+  using Number = Accumulator<Scalar>;
+  const auto& target = detail::get<at>(spec.parts()).target;
+  BiasGradient<Number> gradient;
+  gradient.target = {with.update(target.at, target.rows, target.columns), target.rows, target.columns};
+  return with_mask<at>(spec, gradient);
+}
+
+template <class Scalar, class Spec>
+constexpr bool rounds_bias_gradient() {
+  if constexpr (!on_engine<Scalar> && has_policy<Spec, bias_gradient_tag>)
+    return std::is_same_v<typename decltype(std::declval<const Spec&>()
+                                                .template find<bias_gradient_tag>()
+                                                ->target)::Scalar,
+                          Scalar>;
+  else
+    return false;
+}
+
+template <class T, class Spec>
+void run_gradients(BackwardProblem<T>& p, const Spec& spec) {
+  if constexpr (has_policy<Spec, bias_gradient_tag>) {
+    const auto& bias = *spec.template find<bias_gradient_tag>();
+    p.heads_together = bias.heads_share(p.shape);
+    p.all_together = bias.sequences_share(p.shape);
+  }
+  if constexpr (Listed<Spec>::possible)
+    run_backward_listed(p, spec, workspace_of(spec));
+  else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
+    run_backward_by_class(p, spec, workspace_of(spec));
+  else
+    run_backward(p, spec, workspace_of(spec));
+  if constexpr (has_policy<Spec, sink_gradient_tag> && !Spec::selects_rows) add_sink_gradients(p, spec);
 }
 
 template <bool adds, class Spec, class DO, class Q, class K, class V, class O, class Scalar>
@@ -121,22 +171,33 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
   InPlace<Q> q(q_expression);
   InPlace<K> k(k_expression);
   InPlace<V> v(v_expression);
-  if constexpr (on_engine<Scalar>) {
+  if constexpr (through_engine<Scalar>) {
     InPlace<O> out(out_expression);
-    BackwardProblem<Scalar> p = backward_problem(shape, spec, dout, q, k, v, out, saved, dq, dk, dv);
-    p.accumulate = adds;
-    if constexpr (has_policy<Spec, bias_gradient_tag>) {
-      const auto& bias = *spec.template find<bias_gradient_tag>();
-      p.heads_together = bias.heads_share(shape);
-      p.all_together = bias.sequences_share(shape);
+    constexpr bool rounds_bias = rounds_bias_gradient<Scalar, Spec>();
+    Index numbers = 2 * (q.size() + k.size() + v.size() + dout.size()) + 4 * shape.queries * shape.heads;
+    if constexpr (rounds_bias) {
+      const auto& db = spec.template find<bias_gradient_tag>()->target;
+      numbers += db.rows * db.columns;
     }
-    if constexpr (Listed<Spec>::possible)
-      run_backward_listed(p, spec, workspace_of(spec));
-    else if constexpr (Gaps<Spec>::one || Gaps<Spec>::two)
-      run_backward_by_class(p, spec, workspace_of(spec));
+    Converted<Scalar, Spec> with(spec, workspace_of(spec), numbers);
+    auto p = backward_problem<adds>(shape, spec, with, dout, q, k, v, out, saved, dq, dk, dv);
+    p.accumulate = adds;
+    if constexpr (!on_engine<Scalar>) {
+      using Number = Accumulator<Scalar>;
+      const auto own = [&] { return with.own(shape.queries, shape.heads); };
+      const auto again = with.own(shape.queries, shape.heads * shape.d_v), lse = own();
+      LogSums<Number> sums{lse.data, lse.row, lse.column};
+      if constexpr (!Spec::selects_rows) sums.maximum = own().data, sums.log_sum = own().data;
+      run_attention(ForwardProblem<Number>{shape, p.scale, p.q, p.k, p.v, again, sums}, spec,
+                    workspace_of(spec));
+      p.out = {again.data, again.row, again.column};
+      p.lse = {sums.data, sums.row, sums.column, sums.maximum, sums.log_sum};
+    }
+    if constexpr (rounds_bias)
+      run_gradients(p, with_bias_gradient(spec, with));
     else
-      run_backward(p, spec, workspace_of(spec));
-    if constexpr (has_policy<Spec, sink_gradient_tag> && !Spec::selects_rows) add_sink_gradients(p, spec);
+      run_gradients(p, spec);
+    with.finish();
   } else {
     (void)saved;
     (void)out_expression;
@@ -318,7 +379,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
     }
     if constexpr (has_policy<Bundle, weight_parameter_gradient_tag>) {
       static_assert(
-          Bundle::changes_weights && on_engine<Scalar>,
+          Bundle::changes_weights && through_engine<Scalar>,
           "heed: weight_parameter_gradient() without a weight_with(f, x), or for a scalar without an "
           "engine");
       const auto& gradient = *bundle.template find<weight_parameter_gradient_tag>();
@@ -328,7 +389,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
     }
     if constexpr (has_policy<Bundle, alpha_gradient_tag>) {
       static_assert(!Bundle::changes_weights, "heed: alpha_gradient() together with weight_with()");
-      static_assert(Bundle::selects_rows && on_engine<Scalar>,
+      static_assert(Bundle::selects_rows && through_engine<Scalar>,
                     "heed: alpha_gradient() without an entmax(alpha), or for a scalar without an engine");
       const auto& gradient = *bundle.template find<alpha_gradient_tag>();
       if (!adds)

@@ -44,25 +44,35 @@ void double_backward(const Shape& shape, const Spec& spec, const DOut& dout_expr
   InPlace<UQ> u_q(u_q_expression);
   InPlace<UK> u_k(u_k_expression);
   InPlace<UV> u_v(u_v_expression);
-  using Matrix = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, order>;
-  Tangents<Matrix, Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>> moved;
+  // What the second pass reads of the first is not rounded to 16 bits in between.
+  using Between = std::conditional_t<through_engine<Scalar>, Wide, Scalar>;
+  using Matrix = Eigen::Matrix<Between, Eigen::Dynamic, Eigen::Dynamic, order>;
+  Tangents<Matrix, Eigen::Matrix<Between, Eigen::Dynamic, Eigen::Dynamic>> moved;
   moved.out.resize(shape.queries, shape.heads * shape.d_v);
   moved.out_tangent.resizeLike(moved.out);
   moved.lse.resize(shape.queries, shape.heads);
   moved.lse_tangent.resizeLike(moved.lse);
   forward_with_tangents(shape, spec, q, k, v, u_q, u_k, u_v, moved);
-  if constexpr (on_engine<Scalar>) {
+  if constexpr (through_engine<Scalar>) {
     InPlace<Out> out(out_expression);
     const auto target = [](auto& m) { return Target<Scalar>::of(m); };
-    const BackwardProblem<Scalar> first =
-        backward_problem(shape, spec, dout, q, k, v, out, saved, target(to.q), target(to.k), target(to.v));
-    const SecondProblem<Scalar> p{first,
-                                  operand_of<const Scalar>(u_q),
-                                  operand_of<const Scalar>(u_k),
-                                  operand_of<const Scalar>(u_v),
-                                  operand_of<const Scalar>(moved.out_tangent),
-                                  operand_of<const Scalar>(moved.lse_tangent)};
+    Converted<Scalar, Spec> with(spec, workspace_of(spec),
+                                 3 * (q.size() + k.size() + v.size()) + dout.size() + moved.lse.size());
+    BackwardProblem<Wide> first = backward_problem(shape, spec, with, dout, q, k, v, out, saved, target(to.q),
+                                                   target(to.k), target(to.v));
+    if constexpr (!on_engine<Scalar>) {
+      first.out = operand_of<const Wide>(moved.out);
+      const Operand<const Wide> lse = operand_of<const Wide>(moved.lse);
+      first.lse = {lse.data, lse.row, lse.column};
+    }
+    const SecondProblem<Wide> p{first,
+                                with.read(u_q),
+                                with.read(u_k),
+                                with.read(u_v),
+                                operand_of<const Wide>(moved.out_tangent),
+                                operand_of<const Wide>(moved.lse_tangent)};
     run_second(p, spec, workspace_of(spec));
+    with.finish();
   } else {
     // The plain loops of the backward pass, on dual numbers.
     (void)saved;
@@ -93,8 +103,8 @@ void double_backward(const Shape& shape, const Spec& spec, const DOut& dout_expr
     put(gk, to.k);
     put(gv, to.v);
   }
-  to.dout = moved.out_tangent;
-  to.lse_gradient = moved.lse_tangent;
+  to.dout = moved.out_tangent.template cast<Scalar>();
+  to.lse_gradient = moved.lse_tangent.template cast<Scalar>();
 }
 
 }  // namespace detail

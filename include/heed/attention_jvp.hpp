@@ -49,20 +49,23 @@ void forward_with_tangents(const Shape& shape, const Spec& spec, const Q& q_expr
   InPlace<QT> q_tangent(q_tangent_expression);
   InPlace<KT> k_tangent(k_tangent_expression);
   InPlace<VT> v_tangent(v_tangent_expression);
-  if constexpr (on_engine<Scalar>) {
-    const TangentProblem<Scalar> p{shape,
-                                   spec.template scale<Scalar>(shape.d),
-                                   operand_of<const Scalar>(q),
-                                   operand_of<const Scalar>(k),
-                                   operand_of<const Scalar>(v),
-                                   operand_of<const Scalar>(q_tangent),
-                                   operand_of<const Scalar>(k_tangent),
-                                   operand_of<const Scalar>(v_tangent),
-                                   operand_of<Scalar>(to.out),
-                                   operand_of<Scalar>(to.lse),
-                                   operand_of<Scalar>(to.out_tangent),
-                                   operand_of<Scalar>(to.lse_tangent)};
+  if constexpr (through_engine<Scalar>) {
+    Converted<Scalar, Spec> with(spec, workspace_of(spec),
+                                 2 * (q.size() + k.size() + v.size() + to.out.size() + to.lse.size()));
+    const TangentProblem<Wide> p{shape,
+                                 spec.template scale<Wide>(shape.d),
+                                 with.read(q),
+                                 with.read(k),
+                                 with.read(v),
+                                 with.read(q_tangent),
+                                 with.read(k_tangent),
+                                 with.read(v_tangent),
+                                 with.write(to.out),
+                                 with.write(to.lse),
+                                 with.write(to.out_tangent),
+                                 with.write(to.lse_tangent)};
     run_tangents(p, spec, workspace_of(spec));
+    with.finish();
   } else {
     // The plain loops on dual numbers.
     using Dual = dual<Wide>;

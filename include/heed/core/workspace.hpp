@@ -24,27 +24,37 @@ class Workspace {
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
   Workspace(Workspace&& other) noexcept
-      : scratch_(std::exchange(other.scratch_, {})), kept_(std::exchange(other.kept_, {})) {}
+      : scratch_(std::exchange(other.scratch_, {})),
+        kept_(std::exchange(other.kept_, {})),
+        copies_(std::exchange(other.copies_, {})) {}
   Workspace& operator=(Workspace&& other) noexcept {
     std::swap(scratch_, other.scratch_);
     std::swap(kept_, other.kept_);
+    std::swap(copies_, other.copies_);
     return *this;
   }
   ~Workspace() {
     scratch_.release();
     kept_.release();
+    copies_.release();
   }
 
   /// Makes room for `bytes`; the contents are not kept. Throws std::bad_alloc.
   void reserve(std::size_t bytes) { scratch_.reserve(bytes); }
 
-  std::size_t bytes() const { return scratch_.bytes + kept_.bytes; }
+  std::size_t bytes() const { return scratch_.bytes + kept_.bytes + copies_.bytes; }
   std::byte* data() { return scratch_.data; }
 
   /// Other memory, of at least `bytes`, for what one run of a call leaves to the next.
   std::byte* keep(std::size_t bytes) {
     kept_.reserve(bytes);
     return kept_.data;
+  }
+
+  /// Other memory again, for operands of 16 bits in float while a call lasts.
+  std::byte* copies(std::size_t bytes) {
+    copies_.reserve(bytes);
+    return copies_.data;
   }
 
   static constexpr std::size_t alignment = 64;
@@ -67,7 +77,7 @@ class Workspace {
     }
   };
 
-  Memory scratch_, kept_;
+  Memory scratch_, kept_, copies_;
 };
 
 /// The policy made by use().

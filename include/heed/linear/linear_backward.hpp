@@ -24,19 +24,34 @@ void linear_backward(const Shape& shape, const Spec& spec, const DO& dout_expres
   InPlace<K> k(k_expression);
   InPlace<V> v(v_expression);
   const auto policy = features_of(spec);
-  if constexpr (on_engine<Scalar>) {
+  if constexpr (through_engine<Scalar>) {
+    using Number = Accumulator<Scalar>;
     InPlace<O> out(out_expression);
-    LinearProblem<Scalar> p(shape, policy.features(shape.d));
-    p.q = operand_of<const Scalar>(q);
-    p.k = operand_of<const Scalar>(k);
-    p.v = operand_of<const Scalar>(v);
-    p.given = operand_of<const Scalar>(out);
-    p.dout = operand_of<const Scalar>(dout);
-    p.dq = dq.at;
-    p.dk = dk.at;
-    p.dv = dv.at;
+    Converted<Scalar, Spec> with(spec, workspace_of(spec),
+                                 2 * (q.size() + k.size() + v.size() + dout.size()));
+    const auto gradient = [&](const Target<Scalar>& g) {
+      return adds ? with.update(g.at, g.rows, g.columns) : with.write(g.at, g.rows, g.columns);
+    };
+    LinearProblem<Number> p(shape, policy.features(shape.d));
+    p.q = with.read(q);
+    p.k = with.read(k);
+    p.v = with.read(v);
+    if constexpr (on_engine<Scalar>) {
+      p.given = with.read(out);
+    } else {
+      // The output in 16 bits has lost what gradients need.
+      p.out = with.own(shape.queries, shape.heads * shape.d_v);
+      if (shape.queries > 0 && shape.d_v > 0) run_linear(p, spec, policy, workspace_of(spec));
+      p.given = {p.out.data, p.out.row, p.out.column};
+      p.out = {};
+    }
+    p.dout = with.read(dout);
+    p.dq = gradient(dq);
+    p.dk = gradient(dk);
+    p.dv = gradient(dv);
     p.accumulate = adds;
     run_linear_backward(p, spec, policy, workspace_of(spec));
+    with.finish();
   } else {
     (void)out_expression;
     const auto at = [](const Target<Scalar>& target) {

@@ -13,6 +13,7 @@
 #include <heed/core/scalars.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/core/workspace.hpp>
+#include <heed/engine/converted.hpp>
 #include <heed/engine/run_linear.hpp>
 #include <heed/linear/linear_spec.hpp>
 #include <heed/reference/linear_attention.hpp>
@@ -29,13 +30,15 @@ void linear_forward(Out& out, const Q& q_expression, const K& k_expression, cons
   InPlace<V> v(v_expression);
   const auto policy = features_of(spec);
   check_linear_values<Accumulator<Scalar>>(spec, shape);
-  if constexpr (on_engine<Scalar>) {
-    LinearProblem<Scalar> p(shape, policy.features(shape.d));
-    p.q = operand_of<const Scalar>(q);
-    p.k = operand_of<const Scalar>(k);
-    p.v = operand_of<const Scalar>(v);
-    p.out = operand_of<Scalar>(out);
+  if constexpr (through_engine<Scalar>) {
+    Converted<Scalar, Spec> with(spec, workspace, q.size() + k.size() + v.size() + out.size());
+    LinearProblem<Accumulator<Scalar>> p(shape, policy.features(shape.d));
+    p.q = with.read(q);
+    p.k = with.read(k);
+    p.v = with.read(v);
+    p.out = with.write(out);
     if (shape.queries > 0 && shape.d_v > 0) run_linear(p, spec, policy, workspace);
+    with.finish();
   } else {
     (void)workspace;
     reference_linear<Accumulator<Scalar>>(spec, policy, shape, q, k, v, out);

@@ -10,6 +10,7 @@
 #include <heed/core/operand.hpp>
 #include <heed/core/scalars.hpp>
 #include <heed/core/workspace.hpp>
+#include <heed/engine/converted.hpp>
 #include <heed/engine/run_linear.hpp>
 
 namespace heed::inline HEED_ABI::detail {
@@ -19,16 +20,18 @@ template <class Scalar, class Spec>
 void multiply_into(const Operand<Scalar>& c, const Operand<const Scalar>& a, const Operand<const Scalar>& b,
                    Index rows, Index terms, Index columns, bool add, const Spec& spec) {
   if (rows == 0 || columns == 0) return;
-  if constexpr (on_engine<Scalar>) {
-    ProductProblem<Scalar> p;
-    p.a = a;
-    p.b = b;
-    p.c = c;
+  if constexpr (through_engine<Scalar>) {
+    Converted<Scalar, Spec> with(spec, workspace_of(spec), rows * terms + terms * columns + rows * columns);
+    ProductProblem<Accumulator<Scalar>> p;
+    p.a = with.read(a, rows, terms);
+    p.b = with.read(b, terms, columns);
+    p.c = add ? with.update(c, rows, columns) : with.write(c, rows, columns);
     p.rows = rows;
     p.terms = terms;
     p.columns = columns;
     p.add = add;
     run_product(p, spec, workspace_of(spec));
+    with.finish();
   } else {
     using Wide = Accumulator<Scalar>;
     for (Index i = 0; i < rows; ++i)
