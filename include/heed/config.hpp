@@ -8,9 +8,15 @@
 /// compiler's vectors;
 /// - `HEED_NO_VECTOR_EXTENSIONS`: plain arrays instead of the compiler's vectors (implies
 /// `HEED_GENERIC_ONLY`);
-/// - `HEED_ASSERT_ONLY`: bad arguments fail an `assert` instead of throwing `std::invalid_argument`.
+/// - `HEED_ASSERT_ONLY`: bad arguments fail an `assert` instead of throwing `std::invalid_argument`;
+/// - `HEED_NO_OPTIMIZATION_WARNING`: says nothing when it is compiled without optimization.
 #ifndef HEED_CONFIG_HPP
 #define HEED_CONFIG_HPP
+
+// Before Eigen, so that this is the first message.
+#if defined(__SIZEOF_POINTER__) && __SIZEOF_POINTER__ < 8
+#error "Heed needs a target of 64 bits: sizes and bounds are computed in 64-bit integers"
+#endif
 
 #include <Eigen/Core>
 
@@ -23,10 +29,32 @@
 #endif
 
 // A masked score is minus infinity, and a NaN must reach the rows that see it; a compiler that may assume
-// neither exists removes both.
-#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+// neither exists removes both. One that may reorder sums undoes the rounding in hyperbolic tangents and
+// exponentials: (x + c) - c is x to it. One that may multiply by reciprocals makes a quotient of two small
+// numbers infinite. (What clang 14 does not say, it does not do here: engine/instruction_sets.hpp.)
+#if (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || defined(__ASSOCIATIVE_MATH__) || \
+    defined(__RECIPROCAL_MATH__)
 #error \
-    "Heed needs infinities and NaN: compile without -ffast-math and -ffinite-math-only (-O3 -fno-math-errno is fine)"
+    "Heed needs infinities, NaN and sums in their order: compile without -ffast-math, -ffinite-math-only, -fassociative-math and -freciprocal-math (-O3 -fno-math-errno is fine)"
+#endif
+
+// Results must be rounded to their type. x87 registers keep more digits (1, 2); reordering leaves it open
+// (-1, as later versions of clang say). 16 is about 16-bit numbers.
+#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0 && __FLT_EVAL_METHOD__ != 16
+#error \
+    "Heed needs float and double to be computed as such: compile without -mfpmath=387 and without -ffast-math or parts of it"
+#endif
+
+static_assert(sizeof(Eigen::Index) >= 8,
+              "heed: EIGEN_DEFAULT_DENSE_INDEX_TYPE must have 64 bits, as it has by default");
+static_assert(static_cast<double>(0.1f) > 0.1,
+              "heed: constants must keep their digits: compile without -fsingle-precision-constant");
+
+// A note and no warning, which -Werror would make an error.
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(__OPTIMIZE__) && \
+    !defined(HEED_NO_OPTIMIZATION_WARNING)
+#pragma message( \
+    "Heed is compiled without optimization and runs some fifty times slower: add -O2, or CMAKE_BUILD_TYPE=Release; HEED_NO_OPTIMIZATION_WARNING switches this note off")
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
@@ -40,12 +68,6 @@
 #define HEED_NO_VECTOR_EXTENSIONS
 #endif
 
-// __builtin_shufflevector came with GCC 12; clang has always had it.
-#if defined(__has_builtin) && !defined(HEED_NO_VECTOR_EXTENSIONS)
-#if !__has_builtin(__builtin_shufflevector)
-#define HEED_NO_VECTOR_EXTENSIONS
-#endif
-#endif
 
 // Which instruction sets this translation unit compiles: HEED_WITH_AVX512, HEED_WITH_AVX2, HEED_WITH_GENERIC,
 // each 0 or 1. Flags that already allow a set make it the only one; otherwise an x86-64 build carries all

@@ -84,6 +84,14 @@ inline InstructionSet instruction_set() {
 
 }  // namespace heed::inline HEED_ABI
 
+// Kernels round to whole numbers by adding a large one and subtracting it again, and tell NaN from numbers by
+// comparing. g++ says when it is told to compute by other rules, and config.hpp refuses; clang does not say,
+// but keeps to IEEE's rules where it is asked to. It contracts products and sums as it does by default, within
+// an expression.
+#if defined(__clang__)
+#pragma float_control(precise, on, push)
+#endif
+
 #define HEED_LANES_GENERIC 0
 #define HEED_LANES_AVX2 2
 #define HEED_LANES_AVX512 3
@@ -133,6 +141,10 @@ namespace heed::inline HEED_ABI::detail::avx512 {
 #pragma GCC pop_options
 #endif
 #undef HEED_LANES
+#endif
+
+#if defined(__clang__)
+#pragma float_control(pop)
 #endif
 
 namespace heed::inline HEED_ABI::detail {

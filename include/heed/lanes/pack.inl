@@ -30,6 +30,8 @@ struct Pack {
   };
 #else
   typedef T Raw __attribute__((vector_size(pack_bytes)));
+  typedef std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t> Numbers
+      __attribute__((vector_size(pack_bytes)));
   // Memory may be aligned to a single number only, and belongs to the caller.
   typedef T Unaligned __attribute__((vector_size(pack_bytes), aligned(sizeof(T)), may_alias));
 #endif
@@ -322,31 +324,37 @@ HEED_INLINE unsigned nonzero_lanes(Pack<T> a) {
 #endif
 }
 
+// Lanes with the given numbers, counted through both vectors. GCC has the first builtin from 12 on.
+#if __has_builtin(__builtin_shufflevector)
+#define HEED_SHUFFLE(a, b, ...) __builtin_shufflevector(a.raw, b.raw, __VA_ARGS__)
+#else
+#define HEED_SHUFFLE(a, b, ...) __builtin_shuffle(a.raw, b.raw, typename Pack<T>::Numbers{__VA_ARGS__})
+#endif
+
 /// a0 b0 a1 b1 … of the lower halves.
 template <class T>
 HEED_INLINE Pack<T> interleave_low(Pack<T> a, Pack<T> b) {
   if constexpr (Pack<T>::width == 16)
-    return {__builtin_shufflevector(a.raw, b.raw, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)};
+    return {HEED_SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)};
   else if constexpr (Pack<T>::width == 8)
-    return {__builtin_shufflevector(a.raw, b.raw, 0, 8, 1, 9, 2, 10, 3, 11)};
+    return {HEED_SHUFFLE(a, b, 0, 8, 1, 9, 2, 10, 3, 11)};
   else if constexpr (Pack<T>::width == 4)
-    return {__builtin_shufflevector(a.raw, b.raw, 0, 4, 1, 5)};
+    return {HEED_SHUFFLE(a, b, 0, 4, 1, 5)};
   else
-    return {__builtin_shufflevector(a.raw, b.raw, 0, 2)};
+    return {HEED_SHUFFLE(a, b, 0, 2)};
 }
 
 /// The same of the upper halves.
 template <class T>
 HEED_INLINE Pack<T> interleave_high(Pack<T> a, Pack<T> b) {
   if constexpr (Pack<T>::width == 16)
-    return {
-        __builtin_shufflevector(a.raw, b.raw, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
+    return {HEED_SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)};
   else if constexpr (Pack<T>::width == 8)
-    return {__builtin_shufflevector(a.raw, b.raw, 4, 12, 5, 13, 6, 14, 7, 15)};
+    return {HEED_SHUFFLE(a, b, 4, 12, 5, 13, 6, 14, 7, 15)};
   else if constexpr (Pack<T>::width == 4)
-    return {__builtin_shufflevector(a.raw, b.raw, 2, 6, 3, 7)};
+    return {HEED_SHUFFLE(a, b, 2, 6, 3, 7)};
   else
-    return {__builtin_shufflevector(a.raw, b.raw, 1, 3)};
+    return {HEED_SHUFFLE(a, b, 1, 3)};
 }
 
 #endif

@@ -19,6 +19,11 @@ HEED_INLINE void multiply_onto(Pack<T> (&acc)[rows][packs], const T* a, Index a_
     for (int v = 0; v < packs; ++v) x[v] = load(b + v * Pack<T>::width);
 #pragma GCC unroll 16
     for (int c = 0; c < rows; ++c) {
+#if defined(__aarch64__) && !defined(__clang__)
+      // g++ would load what several rows multiply by ahead of all products, and store accumulators for want
+      // of registers.
+      asm("" ::: "memory");
+#endif
       const Pack<T> s = broadcast(a[c * a_row]);
 #pragma GCC unroll 4
       for (int v = 0; v < packs; ++v) acc[c][v] = multiply_add(s, x[v], acc[c][v]);
