@@ -11,6 +11,7 @@
 
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/core/differentiable.hpp>
 #include <heed/engine/run_backward.hpp>
 #include <heed/gradients.hpp>
@@ -213,7 +214,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_types<Q, K, V, Bundle>();
-  check_differentiable<Bundle, Accumulator<Scalar>>();
+  (void)check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(std::is_same_v<Scalar, typename Q::Scalar> && std::is_same_v<Scalar, typename DO::Scalar> &&
                     std::is_same_v<Scalar, typename O::Scalar>,
                 "heed: dout, q, out and saved have different scalars");
@@ -326,6 +327,13 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
     run(Target<Scalar>::of(gradients.dq), Target<Scalar>::of(gradients.dk), Target<Scalar>::of(gradients.dv));
     return gradients;
   }
+}
+
+/// Arrays are refused in words.
+template <class DO, class Q, class K, class V, class O, class... P>
+  requires detail::some_array<DO, Q, K, V, O>
+auto attention_backward(const DO&, const Q&, const K&, const V&, const O&, P&&...) {
+  return detail::refuse_arrays<DO, Q, K, V, O>();
 }
 
 }  // namespace heed::inline HEED_ABI

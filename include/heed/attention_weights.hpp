@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <heed/config.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/scalars.hpp>
@@ -170,6 +171,13 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
     }
   }
   return weights;
+}
+
+/// Arrays are refused in words.
+template <class Q, class K, class... P>
+  requires detail::some_array<Q, K>
+auto attention_weights(const Q&, const K&, P&&...) {
+  return detail::refuse_arrays<Q, K>();
 }
 
 }  // namespace heed::inline HEED_ABI
