@@ -125,6 +125,33 @@ TEST(AttentionParameters, AccumulateAndBitsForAnyNumberOfThreads) {
   EXPECT_TRUE(twice.isApprox(2 * one, 1e-6f));
 }
 
+/// An array is a vector; a number is a vector of one, and a functor of a Pair learns like any other.
+TEST(AttentionParameters, OfArraysAndNumbers) {
+  const Problem<double> x(21, 2, 1, 3, 3);
+  const std::array<double, 3> theta{-0.5, 1.5, 0.7};
+  std::array<double, 3> d{};
+  Eigen::Vector3d want;
+  (void)x.gradients(theta, d);
+  (void)x.gradients(theta, want);
+  EXPECT_EQ(Eigen::Vector3d(d[0], d[1], d[2]), want);
+
+  const auto slow = [](auto s, const auto& p, heed::Pair pair) {
+    return s - p[0] * static_cast<float>(pair.key_row + 2 * pair.query_row) / 30;
+  };
+  const auto pass = [&](double rate, double* gradient) {
+    const auto spec = heed::spec(heed::heads(2, 1), heed::sequences(x.offsets), heed::score_with(slow, rate));
+    heed::Saved<double> saved;
+    const Matrix<double> out = heed::attention(x.q, x.k, x.v, spec, heed::save(saved));
+    if (gradient != nullptr)
+      (void)heed::attention_backward(x.dout, x.q, x.k, x.v, out, saved, spec, heed::parameter_gradient(*gradient));
+    return out.cwiseProduct(x.dout).sum();
+  };
+  double rate = 0.3, drate = 7;
+  (void)pass(rate, &drate);
+  EXPECT_NEAR(drate, (pass(rate + 1e-5, nullptr) - pass(rate - 1e-5, nullptr)) / 2e-5, 1e-7);
+  EXPECT_GT(std::abs(drate), 1e-3);
+}
+
 TEST(AttentionParameters, RefusesOtherSizes) {
   const Problem<double> x(5, 2, 1, 3, 3);
   Eigen::VectorXd wrong(3);

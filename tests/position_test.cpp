@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include <heed/position/rotary.hpp>
@@ -73,6 +74,33 @@ TEST(Sinusoidal, OrdersOddWidthsRangesAndBatches) {
   EXPECT_THROW((void)heed::sinusoidal<Eigen::MatrixXf>(1, 5, {.base = -1}), std::invalid_argument);
   EXPECT_THROW((void)heed::sinusoidal<Eigen::MatrixXf>(-1, 5), std::invalid_argument);
   EXPECT_THROW(heed::add_sinusoidal(x, {}, std::vector<int>{0, 8}), std::invalid_argument);
+}
+
+/// The timing signal of the paper's first implementation: sin(t f_i), then cos(t f_i), f_i = 10000^(-i / 127).
+TEST(Sinusoidal, HalvesAndFrequenciesThatReachTheBase) {
+  const auto timing = heed::sinusoidal<Eigen::MatrixXd>(
+      6, 256, {.pairs = heed::ColumnPairs::halves, .reaches_base = true});
+  for (const Index i : {0, 1, 64, 127}) {
+    const double f = std::pow(10000.0, -static_cast<double>(i) / 127);
+    EXPECT_NEAR(timing(5, i), std::sin(5 * f), 1e-14);
+    EXPECT_NEAR(timing(5, 128 + i), std::cos(5 * f), 1e-14);
+  }
+  EXPECT_NEAR(timing(5, 127), 5e-4, 1e-10);
+  // Each choice alone: the same numbers in another place, other numbers in the same.
+  const auto plain = heed::sinusoidal<Eigen::MatrixXd>(4, 7);
+  const auto halves = heed::sinusoidal<RowMatrix<double>>(4, 7, {.pairs = heed::ColumnPairs::halves});
+  for (Index i = 0; i < 4; ++i) EXPECT_TRUE(halves.col(i) == plain.col(2 * i));
+  for (Index i = 0; i < 3; ++i) EXPECT_TRUE(halves.col(4 + i) == plain.col(2 * i + 1));
+  const auto reaching = heed::sinusoidal<Eigen::MatrixXd>(3, 6, {.base = 100, .reaches_base = true});
+  EXPECT_NEAR(reaching(2, 2), std::sin(0.2), 1e-15);
+  EXPECT_NEAR(reaching(2, 5), std::cos(0.02), 1e-15);
+  // One pair, no pair.
+  EXPECT_DOUBLE_EQ(heed::sinusoidal<>(3, 1, {.reaches_base = true})(2, 0), std::sin(2.0));
+  EXPECT_EQ(heed::sinusoidal<>(3, 0, {.reaches_base = true}).size(), 0);
+  // Batches take them too.
+  Eigen::MatrixXd ragged = Eigen::MatrixXd::Zero(5, 256);
+  heed::add_sinusoidal(ragged, {.pairs = heed::ColumnPairs::halves, .reaches_base = true}, std::vector<int>{0, 2, 5});
+  EXPECT_TRUE(ragged.bottomRows(3) == timing.topRows(3));
 }
 
 TEST(Rotary, WorkedNumbers) {
@@ -203,6 +231,66 @@ TEST(Rotary, GradientIsTheTranspose) {
     EXPECT_NEAR(u.cwiseProduct(turned(x, options)).sum(), back.cwiseProduct(x).sum(), 1e-11);
     EXPECT_GT((back - turned(u, options)).norm(), 1);
   }
+}
+
+/// Tables in place of angles: of the same angles, of the same numbers in every layout and scalar.
+template <class T, class M>
+void by_tables(RotaryPairs pairs) {
+  const Index positions = 40, w = 6;
+  Eigen::ArrayXXd angles(positions, w / 2);
+  for (Index t = 0; t < positions; ++t)
+    for (Index p = 0; p < w / 2; ++p)
+      angles(t, p) = static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(p) / w);
+  const M x = numbers<T>(19, 2 * 8, 0.3);
+  const Rotary options{.heads = 2, .pairs = pairs, .first = 21, .width = w};
+  M got = x;
+  heed::rotary(got, angles.cos(), angles.sin(), options);
+  EXPECT_TRUE(got.isApprox(turned(x, options), T(1e-6)));
+  EXPECT_EQ(got(4, 6), x(4, 6));
+  M ragged = x, want = x;
+  const std::vector<Index> offsets{0, 0, 7, 19}, firsts{99, 3, 28};
+  heed::rotary(ragged, angles.cos(), angles.sin(), options, offsets, firsts);
+  heed::rotary(want, options, offsets, firsts);
+  EXPECT_TRUE(ragged.isApprox(want, T(1e-6)));
+  // The transpose, also of tables that scale.
+  const M y = numbers<T>(19, 2 * 8, 1.3);
+  M scaled = x, back = y;
+  heed::rotary(scaled, 1.5 * angles.cos(), 1.25 * angles.sin(), options);
+  heed::rotary_gradient(back, 1.5 * angles.cos(), 1.25 * angles.sin(), options);
+  EXPECT_NEAR(static_cast<double>(scaled.cwiseProduct(y).sum()), static_cast<double>(x.cwiseProduct(back).sum()), 1e-4);
+  heed::rotary_gradient(got, angles.cos(), angles.sin(), options);
+  EXPECT_TRUE(got.isApprox(x, T(1e-6)));
+}
+TEST(Rotary, Tables) {
+  Eigen::Matrix2f x{{1, 2}, {3, 4}};
+  heed::rotary(x, Eigen::Vector2d(0.6, 0), Eigen::Vector2d(0.8, 1));
+  EXPECT_TRUE(x.isApprox(Eigen::Matrix2f{{-1, 2}, {-4, 3}}));
+  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves}) {
+    by_tables<float, Eigen::MatrixXf>(pairs);
+    by_tables<float, RowMatrix<float>>(pairs);
+    by_tables<double, RowMatrix<double>>(pairs);
+  }
+}
+TEST(Rotary, RefusesTables) {
+  Eigen::MatrixXd x = Eigen::MatrixXd::Ones(5, 8);
+  const Eigen::MatrixXd before = x, table = Eigen::MatrixXd::Ones(9, 4);
+  const auto says = [&](const Eigen::MatrixXd& c, const Eigen::MatrixXd& s, const Rotary& options) -> std::string {
+    try {
+      heed::rotary(x, c, s, options);
+    } catch (const std::invalid_argument& e) {
+      return e.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(says(table, table.topRows(8), {}), "heed: rotary: the table of cosines is 9 x 4, that of sines 8 x 4");
+  EXPECT_EQ(says(Eigen::MatrixXd::Ones(9, 8), Eigen::MatrixXd::Ones(9, 8), {}),
+            "heed: rotary: the tables have 8 columns, there are 4 pairs in the 8 columns of a head that turn");
+  EXPECT_EQ(says(table, table, {.first = 5}),
+            "heed: rotary: positions 5 to 9 are needed, the tables have 9 rows");
+  EXPECT_EQ(says(table, table, {.first = -1}),
+            "heed: rotary: positions -1 to 3 are needed, the tables have 9 rows");
+  EXPECT_TRUE(x == before);
+  EXPECT_EQ(says(table, table, {.first = 4}), "");
 }
 
 TEST(Rotary, OtherScalars) {

@@ -10,6 +10,7 @@
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
 #include <heed/core/fingerprint.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/saved.hpp>
 #include <heed/core/scalars.hpp>
@@ -138,7 +139,7 @@ void attend_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::Matri
                  const Eigen::MatrixBase<V>& v, Workspace* workspace, P&&... policies) {
   using Out = std::remove_cvref_t<Output>;
   static_assert(std::is_base_of_v<Eigen::MatrixBase<Out>, Out>,
-                "heed: out is not an Eigen matrix, block or map");
+                "heed: out is not an Eigen matrix, block or map (for an Eigen::Array x write x.matrix())");
   static_assert(
       !(std::is_const_v<std::remove_reference_t<Output>> && std::is_same_v<Out, typename Out::PlainObject>),
       "heed: out is a const matrix");
@@ -227,6 +228,18 @@ template <class Output, class Q, class K, class V, class... P>
 void attention_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
                     const Eigen::MatrixBase<V>& v, P&&... policies) {
   detail::attend_into(std::forward<Output>(out), q, k, v, nullptr, std::forward<P>(policies)...);
+}
+
+/// Arrays are refused in words.
+template <class Q, class K, class V, class... P>
+  requires detail::some_array<Q, K, V>
+auto attention(const Q&, const K&, const V&, P&&...) {
+  return detail::refuse_arrays<Q, K, V>();
+}
+template <class Output, class Q, class K, class V, class... P>
+  requires detail::some_array<Q, K, V>
+void attention_into(Output&&, const Q&, const K&, const V&, P&&...) {
+  detail::refuse_arrays<Q, K, V>();
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -13,6 +13,7 @@
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
 #include <heed/core/fingerprint.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/core/differentiable.hpp>
 #include <heed/engine/run_backward.hpp>
 #include <heed/gradients.hpp>
@@ -310,7 +311,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   allow_only<call::attention_backward, Bundle, of_layout, mask_tag, of_scores, of_selection, of_execution,
              of_gradients, into_tag, accumulate_tag>();
   check_types<Q, K, V, Bundle>();
-  check_differentiable<Bundle, Accumulator<Scalar>>();
+  (void)check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(std::is_same_v<Scalar, typename Q::Scalar> && std::is_same_v<Scalar, typename DO::Scalar> &&
                     std::is_same_v<Scalar, typename O::Scalar>,
                 "heed: dout, q, out and saved have different scalars");
@@ -439,6 +440,13 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
     run(Target<Scalar>::of(gradients.dq), Target<Scalar>::of(gradients.dk), Target<Scalar>::of(gradients.dv));
     return gradients;
   }
+}
+
+/// Arrays are refused in words.
+template <class DO, class Q, class K, class V, class O, class... P>
+  requires detail::some_array<DO, Q, K, V, O>
+auto attention_backward(const DO&, const Q&, const K&, const V&, const O&, P&&...) {
+  return detail::refuse_arrays<DO, Q, K, V, O>();
 }
 
 }  // namespace heed::inline HEED_ABI

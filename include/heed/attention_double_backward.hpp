@@ -11,6 +11,7 @@
 #include <heed/attention_jvp.hpp>
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/core/differentiable.hpp>
 #include <heed/engine/run_backward.hpp>
 
@@ -146,7 +147,7 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_types<Q, K, V, Bundle>();
-  check_differentiable<Bundle, Accumulator<Scalar>>();
+  (void)check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(
       !Bundle::selects_rows,
       "heed: attention_double_backward differentiates softmax; other selections have a backward pass only");
@@ -182,6 +183,14 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
       shape, bundle, dout.derived(), q.derived(), k.derived(), v.derived(), out.derived(), saved,
       u_q.derived(), u_k.derived(), u_v.derived(), to);
   return to;
+}
+
+/// Arrays are refused in words.
+template <class DO, class Q, class K, class V, class O, class Scalar, class UQ, class UK, class UV, class... P>
+  requires detail::some_array<DO, Q, K, V, O, UQ, UK, UV>
+auto attention_double_backward(const DO&, const Q&, const K&, const V&, const O&, const Saved<Scalar>&, const UQ&,
+                               const UK&, const UV&, P&&...) {
+  return detail::refuse_arrays<DO, Q, K, V, O, UQ, UK, UV>();
 }
 
 }  // namespace heed::inline HEED_ABI

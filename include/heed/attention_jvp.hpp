@@ -10,6 +10,7 @@
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/core/differentiable.hpp>
 #include <heed/dual.hpp>
 #include <heed/engine/run_tangents.hpp>
@@ -119,7 +120,7 @@ auto attention_jvp(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
   const auto bundle = spec(std::forward<P>(policies)...);
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_types<Q, K, V, Bundle>();
-  check_differentiable<Bundle, Accumulator<Scalar>>();
+  (void)check_differentiable<Bundle, Accumulator<Scalar>>();
   static_assert(!Bundle::selects_rows,
                 "heed: attention_jvp differentiates softmax; other selections have a backward pass only");
   static_assert(!has_policy<Bundle, score_tag>,
@@ -143,6 +144,13 @@ auto attention_jvp(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
   forward_with_tangents(shape, bundle, q.derived(), k.derived(), v.derived(), q_tangent.derived(),
                         k_tangent.derived(), v_tangent.derived(), to);
   return to;
+}
+
+/// Arrays are refused in words.
+template <class Q, class K, class V, class QT, class KT, class VT, class... P>
+  requires detail::some_array<Q, K, V, QT, KT, VT>
+auto attention_jvp(const Q&, const K&, const V&, const QT&, const KT&, const VT&, P&&...) {
+  return detail::refuse_arrays<Q, K, V, QT, KT, VT>();
 }
 
 }  // namespace heed::inline HEED_ABI

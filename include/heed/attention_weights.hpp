@@ -13,6 +13,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/scalars.hpp>
@@ -174,6 +175,13 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
     }
   }
   return weights;
+}
+
+/// Arrays are refused in words.
+template <class Q, class K, class... P>
+  requires detail::some_array<Q, K>
+auto attention_weights(const Q&, const K&, P&&...) {
+  return detail::refuse_arrays<Q, K>();
 }
 
 }  // namespace heed::inline HEED_ABI

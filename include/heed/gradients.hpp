@@ -5,6 +5,8 @@
 #ifndef HEED_GRADIENTS_HPP
 #define HEED_GRADIENTS_HPP
 
+#include <array>
+#include <cstddef>
 #include <type_traits>
 
 #include <heed/config.hpp>
@@ -33,7 +35,7 @@ template <class M>
 constexpr void check_writable() {
   using Plain = std::remove_cvref_t<M>;
   static_assert(std::is_base_of_v<Eigen::MatrixBase<Plain>, Plain>,
-                "heed: a gradient is not an Eigen matrix, block or map");
+                "heed: a gradient is not an Eigen matrix, block or map (for an Eigen::Array x write x.matrix())");
   static_assert(
       !(std::is_const_v<std::remove_reference_t<M>> && std::is_same_v<Plain, typename Plain::PlainObject>),
       "heed: a gradient is to be written to a const matrix");
@@ -222,7 +224,7 @@ struct ParameterGradient : parameter_gradient_tag {
 
 /// Writes the derivative by the parameters of score_with(f, theta): a vector of n, which gets the sum over
 /// heads, or a matrix of H × n, a row for each head. Referred to; overwritten unless `accumulating` is given.
-/// Sums are taken in double.
+/// Sums are taken in double. An std::array or a number (n = 1) is a vector too.
 template <class D>
 auto parameter_gradient(D&& dtheta) {
   detail::check_writable<D>();
@@ -231,6 +233,15 @@ auto parameter_gradient(D&& dtheta) {
   policy.target = detail::Target<typename Plain::Scalar>::of(dtheta);
   policy.vector = bool(Plain::IsVectorAtCompileTime);
   return policy;
+}
+template <class X, std::size_t n>
+auto parameter_gradient(std::array<X, n>& dtheta) {
+  return ParameterGradient<X>{{}, {{dtheta.data(), 1, 1}, static_cast<Index>(n), 1}, true};
+}
+template <class X>
+  requires std::is_floating_point_v<X>
+auto parameter_gradient(X& dtheta) {
+  return ParameterGradient<X>{{}, {{&dtheta, 1, 1}, 1, 1}, true};
 }
 
 /// The policy made by score_gradient().

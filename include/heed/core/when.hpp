@@ -63,11 +63,8 @@ struct BoundTermWhen {
   Perhaps<Bound> term;
 
   template <class S>
-  static constexpr bool takes()
-    requires requires { Bound::template takes<S>(); }
-  {
-    return Bound::template takes<S>();
-  }
+    requires requires { typename Bound::template must_take<S>; }
+  using must_take = typename Bound::template must_take<S>;
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
     // A term that may hide pairs reads memory or calls a functor, so it is asked only when active. The others

@@ -9,6 +9,7 @@
 
 #include <heed/attention_backward.hpp>
 #include <heed/config.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/gradients.hpp>
 #include <heed/linear/linear_forward.hpp>
 
@@ -144,6 +145,13 @@ auto linear_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
     run(Target<Scalar>::of(gradients.dq), Target<Scalar>::of(gradients.dk), Target<Scalar>::of(gradients.dv));
     return gradients;
   }
+}
+
+/// Arrays are refused in words.
+template <class DO, class Q, class K, class V, class O, class... P>
+  requires detail::some_array<DO, Q, K, V, O>
+auto linear_attention_backward(const DO&, const Q&, const K&, const V&, const O&, P&&...) {
+  return detail::refuse_arrays<DO, Q, K, V, O>();
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -9,6 +9,7 @@
 
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
+#include <heed/core/arrays.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/scalars.hpp>
 #include <heed/core/spec.hpp>
@@ -127,6 +128,18 @@ void linear_attention_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Ei
   check_overlap("k", target, k.derived());
   check_overlap("v", target, v.derived());
   linear_forward(target, q.derived(), k.derived(), v.derived(), shape, bundle, workspace_of(bundle));
+}
+
+/// Arrays are refused in words.
+template <class Q, class K, class V, class... P>
+  requires detail::some_array<Q, K, V>
+auto linear_attention(const Q&, const K&, const V&, P&&...) {
+  return detail::refuse_arrays<Q, K, V>();
+}
+template <class Output, class Q, class K, class V, class... P>
+  requires detail::some_array<Q, K, V>
+void linear_attention_into(Output&&, const Q&, const K&, const V&, P&&...) {
+  detail::refuse_arrays<Q, K, V>();
 }
 
 }  // namespace heed::inline HEED_ABI

@@ -24,11 +24,9 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Which columns of a head turn together.
-enum class RotaryPairs {
-  interleaved,  ///< (0, 1), (2, 3), ...: the paper, GPT-J
-  halves,       ///< (0, w/2), (1, w/2 + 1), ...: GPT-NeoX, Llama's published weights
-};
+/// Which columns of a head turn together: interleaved in the paper and GPT-J, halves in GPT-NeoX and Llama's
+/// published weights.
+using RotaryPairs = ColumnPairs;
 
 /// What can be chosen about rotary positions. Queries and keys must agree on all but `heads` and `first`.
 struct Rotary {
@@ -108,6 +106,26 @@ class Angles {
   std::uint32_t known_ = 0;  // bit r: steps_ holds those by r
 };
 
+/// The same from tables of the caller's: row p has the cosines and sines of position p.
+template <class C, class S>
+class AngleTables {
+ public:
+  AngleTables(const C& cosines, const S& sines) : cosines_(cosines), sines_(sines) {}
+
+  Index rows() const { return cosines_.rows(); }
+  Index pairs() const { return cosines_.cols(); }
+  void start_at(Index start) { at_ = start; }
+  template <class F>
+  void each(Index r, const F& f) const {
+    for (Index p = 0; p < pairs(); ++p) f(p, cosines_(at_ + r, p), sines_(at_ + r, p));
+  }
+
+ private:
+  InPlace<C> cosines_;
+  InPlace<S> sines_;
+  Index at_ = 0;
+};
+
 /// Numbers that are turned together.
 inline constexpr Index turned_together = 8;
 
@@ -159,19 +177,17 @@ void turn_complex(T* x, const T* turns, Index n) {
   std::copy_n(of[0], 2 * left, x + 2 * whole);
 }
 
-/// Turns every head of some rows. `sign` is -1 to turn back.
-template <class M>
-void rotate_rows(M& x, const Rotary& options, Index width, double sign,
-                 const std::vector<PositionRun>& runs) {
+/// Turns every head of some rows by the angles of their positions, or back.
+template <class M, class Source>
+void rotate_rows(M& x, const Rotary& options, Source& angles, bool back, const std::vector<PositionRun>& runs) {
   using Scalar = typename M::Scalar;
   using Wide = Accumulator<Scalar>;
   constexpr Index together = Angles::together;
   constexpr bool in_memory = on_engine<Scalar> && directly_accessible<M>;
   const bool interleaved = options.pairs == RotaryPairs::interleaved;
-  const Index pairs = width / 2, d = x.cols() / options.heads;
+  const Index pairs = angles.pairs(), d = x.cols() / options.heads;
   if (pairs == 0) return;
   const Index step = interleaved ? 2 : 1, apart = interleaved ? 1 : pairs;
-  Angles angles(width, options.base);
   // Cosines and sines as the numbers lie that they turn: rows × pairs, a pair's two side by side where the
   // columns are, or pairs × rows.
   const bool side_by_side = M::IsRowMajor && interleaved;
@@ -188,10 +204,10 @@ void rotate_rows(M& x, const Rotary& options, Index width, double sign,
       const Index count = run.end - begin < left ? run.end - begin : left;
       angles.start_at(start);
       for (Index r = 0; r < count; ++r)
-        angles.each(position - start + r, [&](Index p, double cosine, double sine) {
+        angles.each(position - start + r, [&](Index p, const auto& cosine, const auto& sine) {
           Wide* const turn = at(r, p);
           turn[0] = static_cast<Wide>(cosine);
-          turn[to_sines] = static_cast<Wide>(sign * sine);
+          turn[to_sines] = static_cast<Wide>(back ? -sine : sine);
         });
       // Along memory: row by row where rows lie in one piece, column by column elsewhere.
       const Index rows_apart = M::IsRowMajor ? 1 : count;
@@ -229,7 +245,7 @@ void rotate_rows(M& x, const Rotary& options, Index width, double sign,
 }
 
 template <class X, class MakeRuns>
-void rotate(X& x, const Rotary& options, double sign, const MakeRuns& runs) {
+void rotate(X& x, const Rotary& options, bool back, const MakeRuns& runs) {
   check_writable<X>();
   auto& to = const_cast<std::remove_cv_t<X>&>(x);
   const Index width = rotary_width(options, to.cols());
@@ -238,7 +254,30 @@ void rotate(X& x, const Rotary& options, double sign, const MakeRuns& runs) {
   for (const PositionRun& run : where)
     if (run.first > most || run.first < -most)
       fail("rotary: the first position is ", run.first, ", a double counts to ", most, " either way");
-  rotate_rows(to, options, width, sign, where);
+  Angles angles(width, options.base);
+  rotate_rows(to, options, angles, back, where);
+}
+
+/// By tables. What does not fit is refused before anything is written.
+template <class X, class C, class S, class MakeRuns>
+void rotate_by_tables(X& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
+                      const Rotary& options, bool back, const MakeRuns& runs) {
+  check_writable<X>();
+  auto& to = const_cast<std::remove_cv_t<X>&>(x);
+  const Index width = rotary_width(options, to.cols());
+  if (cosines.rows() != sines.rows() || cosines.cols() != sines.cols())
+    fail("rotary: the table of cosines is ", cosines.rows(), " x ", cosines.cols(), ", that of sines ", sines.rows(),
+         " x ", sines.cols());
+  if (cosines.cols() != width / 2)
+    fail("rotary: the tables have ", cosines.cols(), " columns, there are ", width / 2, " pairs in the ", width,
+         " columns of a head that turn");
+  const std::vector<PositionRun> where = runs(to.rows());
+  for (const PositionRun& run : where)
+    if (run.begin < run.end && (run.first < 0 || run.first > cosines.rows() - (run.end - run.begin)))
+      fail("rotary: positions ", run.first, " to ", run.first + (run.end - run.begin) - 1, " are needed, the tables have ",
+           cosines.rows(), " rows");
+  AngleTables<C, S> angles(cosines.derived(), sines.derived());
+  rotate_rows(to, options, angles, back, where);
 }
 
 /// The runs of one sequence, of many, and of many with a first position each.
@@ -282,19 +321,19 @@ auto rotary_runs(const Rotary&, const R& offsets, const S& firsts) {
 /// pair and row. Allocates 34 w numbers.
 template <class X>
 void rotary(X&& x, const Rotary& options = {}) {
-  detail::rotate(x, options, 1, detail::rotary_runs(options));
+  detail::rotate(x, options, false, detail::rotary_runs(options));
 }
 /// A ragged batch: sequence s is rows [offsets[s], offsets[s + 1]) and starts at position `first` again. Any
 /// contiguous list of integers, as sequences() takes it.
 template <class X, detail::integer_list R>
 void rotary(X&& x, const Rotary& options, const R& offsets) {
-  detail::rotate(x, options, 1, detail::rotary_runs(options, offsets));
+  detail::rotate(x, options, false, detail::rotary_runs(options, offsets));
 }
 /// The same where every sequence starts at a position of its own, firsts[s], in place of options.first: the
 /// lengths of the caches.
 template <class X, detail::integer_list R, detail::integer_list S>
 void rotary(X&& x, const Rotary& options, const R& offsets, const S& firsts) {
-  detail::rotate(x, options, 1, detail::rotary_runs(options, offsets, firsts));
+  detail::rotate(x, options, false, detail::rotary_runs(options, offsets, firsts));
 }
 
 /// Turns back, in place: the inverse of rotary() with the same arguments and, rotations being orthogonal, its
@@ -302,15 +341,58 @@ void rotary(X&& x, const Rotary& options, const R& offsets, const S& firsts) {
 /// given.
 template <class X>
 void rotary_gradient(X&& dx, const Rotary& options = {}) {
-  detail::rotate(dx, options, -1, detail::rotary_runs(options));
+  detail::rotate(dx, options, true, detail::rotary_runs(options));
 }
 template <class X, detail::integer_list R>
 void rotary_gradient(X&& dx, const Rotary& options, const R& offsets) {
-  detail::rotate(dx, options, -1, detail::rotary_runs(options, offsets));
+  detail::rotate(dx, options, true, detail::rotary_runs(options, offsets));
 }
 template <class X, detail::integer_list R, detail::integer_list S>
 void rotary_gradient(X&& dx, const Rotary& options, const R& offsets, const S& firsts) {
-  detail::rotate(dx, options, -1, detail::rotary_runs(options, offsets, firsts));
+  detail::rotate(dx, options, true, detail::rotary_runs(options, offsets, firsts));
+}
+
+/// The same with cosines and sines of the caller's (scaled, stretched or learnt angles, tables that belong to
+/// published weights): a row at position t, counted as above, and pair p take cosines(t, p) and sines(t, p) for
+/// cos θ and sin θ. `options.base` does not matter.
+///
+///     heed::rotary(q, cosines, sines, {.heads = 8, .pairs = heed::ColumnPairs::halves});
+///
+/// @param cosines, sines positions × w/2: a column for each pair, not for each column of a head. Any dense
+///   expression of numbers
+/// @throws std::invalid_argument, before anything is written, also for tables of another number of columns, or
+///   without a row for some position
+template <class X, class C, class S>
+void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
+            const Rotary& options = {}) {
+  detail::rotate_by_tables(x, cosines, sines, options, false, detail::rotary_runs(options));
+}
+template <class X, class C, class S, detail::integer_list R>
+void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines, const Rotary& options,
+            const R& offsets) {
+  detail::rotate_by_tables(x, cosines, sines, options, false, detail::rotary_runs(options, offsets));
+}
+template <class X, class C, class S, detail::integer_list R, detail::integer_list F>
+void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines, const Rotary& options,
+            const R& offsets, const F& firsts) {
+  detail::rotate_by_tables(x, cosines, sines, options, false, detail::rotary_runs(options, offsets, firsts));
+}
+/// Its transpose, which takes the gradient by what came out to the gradient by what went in, whatever the
+/// tables hold. (It turns back only where cosines² + sines² = 1.)
+template <class X, class C, class S>
+void rotary_gradient(X&& dx, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
+                     const Rotary& options = {}) {
+  detail::rotate_by_tables(dx, cosines, sines, options, true, detail::rotary_runs(options));
+}
+template <class X, class C, class S, detail::integer_list R>
+void rotary_gradient(X&& dx, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
+                     const Rotary& options, const R& offsets) {
+  detail::rotate_by_tables(dx, cosines, sines, options, true, detail::rotary_runs(options, offsets));
+}
+template <class X, class C, class S, detail::integer_list R, detail::integer_list F>
+void rotary_gradient(X&& dx, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
+                     const Rotary& options, const R& offsets, const F& firsts) {
+  detail::rotate_by_tables(dx, cosines, sines, options, true, detail::rotary_runs(options, offsets, firsts));
 }
 
 }  // namespace heed::inline HEED_ABI

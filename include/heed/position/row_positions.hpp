@@ -5,6 +5,7 @@
 #define HEED_POSITION_ROW_POSITIONS_HPP
 
 #include <cmath>
+#include <cstddef>
 #include <vector>
 
 #include <heed/config.hpp>
@@ -12,7 +13,15 @@
 #include <heed/core/key_range.hpp>
 #include <heed/core/stored.hpp>
 
-namespace heed::inline HEED_ABI::detail {
+namespace heed::inline HEED_ABI {
+
+/// Which two of w columns belong together: those that rotary() turns, the sine and cosine of sinusoidal().
+enum class ColumnPairs {
+  interleaved,  ///< (0, 1), (2, 3), ...
+  halves,       ///< (0, w/2), (1, w/2 + 1), ...
+};
+
+namespace detail {
 
 /// Rows [begin, end) are at positions first, first + 1, ...
 struct PositionRun {
@@ -56,11 +65,20 @@ inline std::vector<double> angular_frequencies(Index width, double base) {
   return frequencies;
 }
 
+/// base^(-p / (pairs - 1)): from 1 to 1 / base, both reached.
+inline std::vector<double> frequencies_to_base(Index pairs, double base) {
+  std::vector<double> frequencies(static_cast<std::size_t>(pairs), 1.0);
+  for (Index p = 1; p < pairs; ++p)
+    frequencies[static_cast<std::size_t>(p)] = std::pow(base, -static_cast<double>(p) / static_cast<double>(pairs - 1));
+  return frequencies;
+}
+
 inline void check_base(const char* name, double base) {
   if (!(base > 0) || !std::isfinite(base))
     fail(name, ": the base is ", base, ", it must be positive and finite");
 }
 
-}  // namespace heed::inline HEED_ABI::detail
+}  // namespace detail
+}  // namespace heed::inline HEED_ABI
 
 #endif

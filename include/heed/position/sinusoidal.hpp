@@ -21,19 +21,29 @@ namespace heed::inline HEED_ABI {
 /// What can be chosen about sinusoidal positions.
 struct Sinusoidal {
   Index first = 0;      ///< position of the first row; may be negative
-  double base = 10000;  ///< wavelengths grow from 2π to 2π · base
+  double base = 10000;  ///< wavelengths grow from 2π towards 2π · base
+  ColumnPairs pairs = ColumnPairs::interleaved;  ///< where a sine's cosine stands: beside it, or half the width on
+  /// The frequencies: base^{-2i/w} as in 1706.03762, whose last stops short of 1 / base, or base^{-i/(w/2 - 1)},
+  /// whose last is 1 / base (the first implementation of that paper, and what many took over from it).
+  bool reaches_base = false;
 };
 
 namespace detail {
 
 template <class M>
-void add_sinusoids(M& x, const std::vector<PositionRun>& runs, double base) {
+void add_sinusoids(M& x, const std::vector<PositionRun>& runs, const Sinusoidal& options) {
   using Scalar = typename M::Scalar;
   using Wide = Accumulator<Scalar>;
-  const std::vector<double> frequencies = angular_frequencies(x.cols() + x.cols() % 2, base);
+  // A column without a partner has a sine.
+  const Index sines = (x.cols() + 1) / 2;
+  const std::vector<double> frequencies = options.reaches_base ? frequencies_to_base(sines, options.base)
+                                                               : angular_frequencies(2 * sines, options.base);
+  const bool halves = options.pairs == ColumnPairs::halves;
   const auto add = [&](Index row, Index column, double position) {
-    const double angle = position * frequencies[static_cast<std::size_t>(column / 2)];
-    const double value = column % 2 == 0 ? std::sin(angle) : std::cos(angle);
+    const bool is_sine = halves ? column < sines : column % 2 == 0;
+    const Index i = halves ? (is_sine ? column : column - sines) : column / 2;
+    const double angle = position * frequencies[static_cast<std::size_t>(i)];
+    const double value = is_sine ? std::sin(angle) : std::cos(angle);
     Scalar& to = x.coeffRef(row, column);
     to = static_cast<Scalar>(Wide(static_cast<Wide>(to) + static_cast<Wide>(value)));
   };
@@ -51,10 +61,11 @@ void add_sinusoids(M& x, const std::vector<PositionRun>& runs, double base) {
 
 }  // namespace detail
 
-/// x_{t,2i} += sin(p_t / base^{2i/w}), x_{t,2i+1} += cos(p_t / base^{2i/w}), p_t = first + t (1706.03762,
-/// section 3.5).
-/// @param x N × w, a writable matrix, block or map of either storage order and any scalar; a last column
-///   without a partner gets its sine
+/// x_{t,2i} += sin(p_t f_i), x_{t,2i+1} += cos(p_t f_i), f_i = base^{-2i/w}, p_t = first + t (1706.03762,
+/// section 3.5). With `.pairs = ColumnPairs::halves` the sines fill the first half of the columns, and cosines
+/// the second: x_{t,i} and x_{t,w/2+i}. With `.reaches_base = true`, f_i = base^{-i/(w/2 - 1)}.
+/// @param x N × w, a writable matrix, block or map of either storage order and any scalar; if w is odd there
+///   is one sine more than cosines
 /// @throws std::invalid_argument for a base that is not positive and finite, before anything is written
 ///
 /// Angles are taken in double and values rounded once: each is within 2^-51 · abs(p) of exact, which is the
@@ -64,7 +75,7 @@ void add_sinusoidal(X&& x, const Sinusoidal& options = {}) {
   detail::check_writable<X>();
   detail::check_base("sinusoidal", options.base);
   auto& to = const_cast<std::remove_cvref_t<X>&>(x);
-  detail::add_sinusoids(to, {{0, to.rows(), options.first}}, options.base);
+  detail::add_sinusoids(to, {{0, to.rows(), options.first}}, options);
 }
 /// A ragged batch: sequence s is rows [offsets[s], offsets[s + 1]) and starts at position `first` again.
 template <class X, detail::integer_list R>
@@ -74,7 +85,7 @@ void add_sinusoidal(X&& x, const Sinusoidal& options, const R& offsets) {
   auto& to = const_cast<std::remove_cvref_t<X>&>(x);
   const auto runs =
       detail::position_runs("sinusoidal", to.rows(), detail::copy_list<Index>(offsets), options.first);
-  detail::add_sinusoids(to, runs, options.base);
+  detail::add_sinusoids(to, runs, options);
 }
 
 /// The same as a matrix of their own, count × width: row t is position first + t.

@@ -22,15 +22,15 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// Whether F takes scores of the type S. Says what is wrong once for every type, not at every call.
+/// Says what is wrong with a functor, once for every type of scores and not at every call.
 template <class F, class S>
 struct ScoreFunctor {
-  static constexpr bool fits = takes_either<F, S>();
-  static_assert(fits || directions<S> == 0 || !takes_either<F, typename ValueOf<S>::type>(),
+  static constexpr Fit fit = fit_of<F, S>();
+  static_assert(fit != Fit::values_only,
                 "heed: the function given to score_with does not take dual numbers: it is differentiated by "
-                "calling it with a heed::dual for the score, so write `auto s` and use heed::exp, log, tanh, "
-                "abs, max, min, select");
-  static_assert(fits || (directions<S> > 0 && takes_either<F, typename ValueOf<S>::type>()),
+                "calling it with a heed::dual for the score, so write `auto s`, and heed::tanh in place of "
+                "std::tanh (so too exp, log, abs, max, min, select)");
+  static_assert(fit != Fit::none,
                 "heed: the function given to score_with takes (s, heed::Pair pair), or (s, i, j), (s, i, j, "
                 "head) or (s, i, j, head, sequence), s of the score's type (take it as auto) and the rest "
                 "heed::Position, and is const");
@@ -45,12 +45,13 @@ struct BoundScoreWith {
   PairOrigin origin;
 
   template <class S>
-  static constexpr bool takes() {
-    return ScoreFunctor<Function, S>::fits;
-  }
+  using must_take = ScoreFunctor<Function, S>;
+  template <class S>
+  static constexpr bool takes = fit_of<Function, S>() == Fit::whole;
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
-    if constexpr (takes<S>())
+    (void)sizeof(must_take<S>);
+    if constexpr (takes<S>)
       return static_cast<S>(ask_about_pair(functor.get(), origin, i, j, s));
     else
       return s;
@@ -60,13 +61,13 @@ struct BoundScoreWith {
 /// The same where parameters stand beside the score.
 template <class F, class S, int n>
 struct ScoreFunctorWithParameters {
-  using Value = typename ValueOf<S>::type;
-  static constexpr bool fits = takes_either<F, S, std::array<S, n>>();
-  static_assert(fits || directions<S> == 0 || !takes_either<F, Value, std::array<Value, n>>(),
+  static constexpr Fit fit = fit_of<F, S, std::array<S, n>>();
+  static_assert(fit != Fit::values_only,
                 "heed: the function given to score_with does not take dual numbers: it is differentiated by "
                 "calling it with heed::dual for the score and an array of them for the parameters, so write "
-                "`auto s, const auto& p` and use heed::exp, log, tanh, abs, max, min, select");
-  static_assert(fits || (directions<S> > 0 && takes_either<F, Value, std::array<Value, n>>()),
+                "`auto s, const auto& p`, and heed::tanh in place of std::tanh (so too exp, log, abs, max, min, "
+                "select)");
+  static_assert(fit != Fit::none,
                 "heed: the function given to score_with with parameters takes (s, p, heed::Pair pair), or (s, "
                 "p, i, j), (s, p, i, j, head) or (s, p, i, j, head, sequence), s of the score's type and p an "
                 "array of it (take both as auto), the rest heed::Position, and is const");
@@ -84,9 +85,9 @@ struct BoundScoreWithParameters {
   X values[n];
 
   template <class S>
-  static constexpr bool takes() {
-    return ScoreFunctorWithParameters<Function, S, n>::fits;
-  }
+  using must_take = ScoreFunctorWithParameters<Function, S, n>;
+  template <class S>
+  static constexpr bool takes = fit_of<Function, S, std::array<S, n>>() == Fit::whole;
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
     std::array<S, n> p;
@@ -95,7 +96,8 @@ struct BoundScoreWithParameters {
       // One direction for the score, and one for each parameter.
       if constexpr (directions<S> == n + 1) p[static_cast<std::size_t>(k)].tangent[k + 1] = 1;
     }
-    if constexpr (takes<S>())
+    (void)sizeof(must_take<S>);
+    if constexpr (takes<S>)
       return static_cast<S>(ask_about_pair(functor.get(), origin, i, j, s, p));
     else
       return s;
@@ -235,7 +237,7 @@ auto score_with(F&& f, Theta&& theta) {
                   "heed: the parameters of score_with are a number, an std::array, a fixed-size Eigen vector, "
                   "or an Eigen matrix of fixed width with a row for each head: their number must be known to "
                   "the compiler (not std::vector or Eigen::VectorXf)");
-    return ScoreWith<detail::stored<F>>(detail::stored<F>(std::forward<F>(f)));
+    return score_with([](auto s, Pair) { return s; });  // so that no other error follows
   }
 }
 

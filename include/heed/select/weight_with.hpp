@@ -21,20 +21,19 @@ namespace heed::inline HEED_ABI {
 
 namespace detail {
 
-/// Whether F takes weights of the type S, and numbers of rows. Says what is wrong once for every type.
+/// Says what is wrong with a functor, once for every type of weights and not at every call. X is S where a
+/// number of each row stands beside the weight.
 template <class F, class S, class... X>
 struct WeightFunctor {
-  using Value = typename ValueOf<S>::type;
-  static constexpr bool fits = takes_either<F, S, X...>();
-  static constexpr bool fits_value = takes_either<F, Value, typename ValueOf<X>::type...>();
-  static_assert(fits || directions<S> == 0 || !fits_value,
+  static constexpr Fit fit = fit_of<F, S, X...>();
+  static_assert(fit != Fit::values_only,
                 "heed: the function given to weight_with does not take dual numbers: it is differentiated by "
-                "calling it with heed::dual for the weight, so write `auto w` and use heed::exp, log, tanh, "
-                "abs, max, min, select");
-  static_assert(fits || (directions<S> > 0 && fits_value) || sizeof...(X) > 0,
+                "calling it with heed::dual for the weight, so write `auto w`, and heed::tanh in place of "
+                "std::tanh (so too exp, log, abs, max, min, select)");
+  static_assert(fit != Fit::none || sizeof...(X) > 0,
                 "heed: the function given to weight_with takes (w, heed::Pair pair) or (w, i, j), w of the "
                 "weight's type (take it as auto), the rest heed::Position, and is const");
-  static_assert(fits || (directions<S> > 0 && fits_value) || sizeof...(X) == 0,
+  static_assert(fit != Fit::none || sizeof...(X) == 0,
                 "heed: the function given to weight_with with a number of each row takes (w, x, heed::Pair "
                 "pair) or (w, x, i, j), w and x of the weight's type (take them as auto), the rest "
                 "heed::Position, and is const");
@@ -48,12 +47,13 @@ struct BoundWeightWith {
   PairOrigin origin;
 
   template <class S>
-  static constexpr bool takes() {
-    return WeightFunctor<Function, S>::fits;
-  }
+  using must_take = WeightFunctor<Function, S>;
+  template <class S>
+  static constexpr bool takes = fit_of<Function, S>() == Fit::whole;
   template <class S>
   HEED_INLINE S operator()(S w, Position i, Position j) const {
-    if constexpr (takes<S>())
+    (void)sizeof(must_take<S>);
+    if constexpr (takes<S>)
       return static_cast<S>(ask_about_pair(functor.get(), origin, i, j, w));
     else
       return w;
@@ -70,15 +70,16 @@ struct BoundWeightWithRow {
   Operand<const X> x;  // from the sequence's first row on, of this head
 
   template <class S>
-  static constexpr bool takes() {
-    return WeightFunctor<Function, S, S>::fits;
-  }
+  using must_take = WeightFunctor<Function, S, S>;
+  template <class S>
+  static constexpr bool takes = fit_of<Function, S, S>() == Fit::whole;
   template <class S>
   HEED_INLINE S operator()(S w, Position i, Position j) const {
     S parameter = static_cast<S>(x.data[i * x.row]);
     // One direction for the weight, one for the number.
     if constexpr (directions<S> == 2) parameter.tangent[1] = 1;
-    if constexpr (takes<S>())
+    (void)sizeof(must_take<S>);
+    if constexpr (takes<S>)
       return static_cast<S>(ask_about_pair(functor.get(), origin, i, j, w, parameter));
     else
       return w;
