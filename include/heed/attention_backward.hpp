@@ -263,7 +263,7 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// a sequence where they share a bias's gradient); results are bitwise equal for any number of threads. half
 /// and bfloat16 run in float, 4 bytes more for each number of what is read and written, and gradients are
 /// rounded once; output and log-sum-exp are computed again from q, k and v, because 16 bits of them are too
-/// few, so that `out` and `saved` give no more than their sizes, and the cost is 3.5 times the forward pass.
+/// few (the numbers in `out` and `saved` are not used), and the cost is 3.5 times the forward pass.
 /// Other scalars run in plain loops, which also compute the weights afresh.
 /// Sources: 2205.14135, 2307.08691.
 template <class DO, class Q, class K, class V, class O, class Scalar, class... P>

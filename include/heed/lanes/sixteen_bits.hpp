@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Runs of 16-bit numbers (Eigen::half, Eigen::bfloat16) to float and back. To float is exact; back is rounded
-/// to nearest, ties to even, beyond the range to infinity. Nothing depends on how denormal floats are treated.
+/// Runs of 16-bit numbers (Eigen::half, Eigen::bfloat16) to float and back. To float is exact; back is
+/// rounded to nearest, ties to even, beyond the range to infinity. Nothing depends on how denormal floats are
+/// treated.
 #ifndef HEED_LANES_SIXTEEN_BITS_HPP
 #define HEED_LANES_SIXTEEN_BITS_HPP
 
@@ -164,8 +165,7 @@ __attribute__((target("avx2"))) inline Index widen_eights(const Eigen::bfloat16*
                                                           Index count) {
   Index n = 0;
   for (; n + 8 <= count; n += 8) {
-    const __m256i x =
-        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + n)));
+    const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + n)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + n), _mm256_slli_epi32(x, 16));
   }
   return n;
@@ -182,9 +182,8 @@ __attribute__((target("avx2"))) inline Index round_eights(const float* from, Eig
     const __m256i nan = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
     const __m256i chosen =
         _mm256_blendv_epi8(rounded, nan, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
-    _mm_storeu_si128(
-        reinterpret_cast<__m128i*>(to + n),
-        _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + n),
+                     _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1)));
   }
   return n;
 }
