@@ -110,6 +110,28 @@ TEST(AttentionMemory, PoliciesMadeOnceAreTakenWithoutAllocating) {
   EXPECT_EQ(counter.count(), 0) << counter.bytes() << " bytes";
 }
 
+/// The copies in float of 16-bit operands are in the workspace too.
+TEST(AttentionMemory, NothingIsAllocatedForSixteenBits) {
+  heed::Workspace workspace;
+  const Operands x(70, 150, 48, 40);
+  const auto check = [&](const auto& q, const auto& k, const auto& v, auto out) {
+    heed::Saved<Eigen::half> saved;
+    const auto run = [&] {
+      heed::attention_into(out, q, k, v, workspace, alone, heed::causal(), heed::save(saved));
+    };
+    run();
+    const AllocationCounter counter;
+    Eigen::internal::set_is_malloc_allowed(false);
+    run();
+    Eigen::internal::set_is_malloc_allowed(true);
+    EXPECT_EQ(counter.count(), 0) << counter.bytes() << " bytes";
+  };
+  const RowMatrix<Eigen::half> q = x.q.cast<Eigen::half>();
+  const Matrix<Eigen::half> k = x.k.cast<Eigen::half>(), v = x.v.cast<Eigen::half>();
+  check(q, k, v, RowMatrix<Eigen::half>(70, 40));
+  EXPECT_GE(workspace.bytes(), 4u * static_cast<std::size_t>(q.size() + k.size() + v.size() + 70 * 40));
+}
+
 /// Small problems take nothing but their result, without any workspace.
 TEST(AttentionMemory, SmallProblemsTakeTheirResultOnly) {
   for (const auto& [n, m] : std::vector<std::pair<Index, Index>>{{1, 1}, {4, 4}, {8, 8}, {1, 64}, {4, 64}}) {

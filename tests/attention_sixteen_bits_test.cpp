@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Half and bfloat16: every entry point against the same call in long double, which runs in plain loops, on the
-// numbers that are stored. What comes back is off by the error of float and half a unit of its own last place.
+// Half and bfloat16: every entry point against the same call in long double, which runs in plain loops, on
+// the numbers that are stored. What comes back is off by the error of float and half a unit of its own last
+// place.
 #include "oracle.hpp"
 
 #include <bit>
@@ -96,7 +97,7 @@ struct Operands {
 struct Size {
   Index n, m, d, d_v;
 };
-const std::vector<Size> sizes = {{1, 1, 3, 2},     {1, 300, 16, 16}, {5, 7, 8, 8},    {7, 130, 5, 9},
+const std::vector<Size> sizes = {{1, 1, 3, 2},     {1, 300, 16, 16}, {5, 7, 8, 8},   {7, 130, 5, 9},
                                  {33, 64, 16, 24}, {70, 97, 40, 8},  {9, 1, 16, 16}, {1, 5000, 8, 8}};
 
 template <class T>
@@ -200,8 +201,8 @@ void directions() {
   const Operands<T> x(21, 34, 2, 1, 8, 6), y(22, 34, 2, 1, 8, 6);
   const auto spec = heed::spec(heed::heads(2, 1), heed::causal());
   const auto moved = heed::attention_jvp(x.q, x.k, x.v, y.q.topRows(21), y.k, y.v, spec);
-  const auto wanted = heed::attention_jvp(x.wide_q, x.wide_k, x.wide_v, y.wide_q.topRows(21), y.wide_k,
-                                          y.wide_v, spec);
+  const auto wanted =
+      heed::attention_jvp(x.wide_q, x.wide_k, x.wide_v, y.wide_q.topRows(21), y.wide_k, y.wide_v, spec);
   expect_rounded_once<T>("out", moved.out, wanted.out, 256 * u * most(wanted.out));
   expect_rounded_once<T>("out_tangent", moved.out_tangent, wanted.out_tangent,
                          256 * u * most(wanted.out_tangent));
@@ -212,8 +213,8 @@ void directions() {
   heed::Saved<Wide> wide_saved;
   const RowMatrix<T> out = heed::attention(x.q, x.k, x.v, spec, heed::save(saved));
   const Matrix<Wide> exact = heed::attention(x.wide_q, x.wide_k, x.wide_v, spec, heed::save(wide_saved));
-  const auto second = heed::attention_double_backward(x.dout, x.q, x.k, x.v, out, saved, y.q.topRows(21), y.k,
-                                                      y.v, spec);
+  const auto second =
+      heed::attention_double_backward(x.dout, x.q, x.k, x.v, out, saved, y.q.topRows(21), y.k, y.v, spec);
   const auto exactly =
       heed::attention_double_backward(x.wide_dout, x.wide_q, x.wide_k, x.wide_v, exact, wide_saved,
                                       y.wide_q.topRows(21), y.wide_k, y.wide_v, spec);
@@ -242,8 +243,7 @@ TEST(AttentionSixteenBits, Linear) {
   const Matrix<Wide> exact = heed::linear_attention(x.wide_q, x.wide_k, x.wide_v, spec);
   expect_rounded_once<Half>("out", out, exact, 256 * u * most(exact));
   const auto gradient = heed::linear_attention_backward(x.dout, x.q, x.k, x.v, out, spec);
-  const auto wanted =
-      heed::linear_attention_backward(x.wide_dout, x.wide_q, x.wide_k, x.wide_v, exact, spec);
+  const auto wanted = heed::linear_attention_backward(x.wide_dout, x.wide_q, x.wide_k, x.wide_v, exact, spec);
   expect_rounded_once<Half>("dq", gradient.dq, wanted.dq, 256 * u * most(wanted.dq));
   expect_rounded_once<Half>("dk", gradient.dk, wanted.dk, 256 * u * most(wanted.dk));
   expect_rounded_once<Half>("dv", gradient.dv, wanted.dv, 256 * u * most(wanted.dv));
@@ -251,7 +251,8 @@ TEST(AttentionSixteenBits, Linear) {
   RowMatrix<Half> c = RowMatrix<Half>::Constant(90, 6, Half(2));
   const Matrix<Half> a = x.q.leftCols(7), b = x.k.topRows(7).leftCols(6);
   const Matrix<Wide> ab = product(Matrix<Wide>(a.cast<Wide>()), Matrix<Wide>(b.cast<Wide>()));
-  heed::detail::multiply_into<Half>(heed::detail::operand_of<Half>(c), heed::detail::operand_of<const Half>(a),
+  heed::detail::multiply_into<Half>(heed::detail::operand_of<Half>(c),
+                                    heed::detail::operand_of<const Half>(a),
                                     heed::detail::operand_of<const Half>(b), 90, 7, 6, true, heed::spec());
   expect_rounded_once<Half>("product", c, (ab.array() + 2).matrix(), 64 * u * most(ab));
 }
@@ -287,7 +288,8 @@ void layouts_of_all() {
 
   // Columns, every second column of every second row, from the last to the first, a row of a matrix.
   const Matrix<T> columns = x.k;
-  EXPECT_TRUE(same(heed::attention(x.q, columns, x.v), heed::attention(RowMatrix<float>(q), Eigen::MatrixXf(k), v)));
+  EXPECT_TRUE(
+      same(heed::attention(x.q, columns, x.v), heed::attention(RowMatrix<float>(q), Eigen::MatrixXf(k), v)));
   Matrix<T> large = Matrix<T>::Constant(200, 150, T(3));
   using Spread = Eigen::Map<Matrix<T>, 0, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
   Spread out(large.data() + 5, 64, 64, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>(2 * 200, 2));
@@ -303,7 +305,8 @@ void layouts_of_all() {
   const Matrix<T> q_columns = x.q;
   const auto one = heed::attention(q_columns.row(7), x.k, x.v);
   EXPECT_TRUE(same(one, heed::attention(RowMatrix<float>(q).row(7), k, v)));
-  EXPECT_EQ(heed::attention(x.q, x.k.topRows(0), x.v.topRows(0)).template cast<float>().cwiseAbs().maxCoeff(), 0);
+  EXPECT_EQ(heed::attention(x.q, x.k.topRows(0), x.v.topRows(0)).template cast<float>().cwiseAbs().maxCoeff(),
+            0);
 }
 TEST(AttentionSixteenBits, HalfLayouts) { layouts_of_all<Half>(); }
 TEST(AttentionSixteenBits, Bfloat16Layouts) { layouts_of_all<Bfloat>(); }
@@ -367,9 +370,10 @@ void conversions() {
       near.push_back(x);
   }
   Dice dice(8);
-  for (int n = 0; n < 100003; ++n) near.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(dice.bits())));
-  for (const float x : {65519.996f, 65520.f, 3.4e38f, std::numeric_limits<float>::denorm_min(), 1e-40f, 0x1p-25f,
-                        0x1.000002p-25f, -0.f})
+  for (int n = 0; n < 100003; ++n)
+    near.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(dice.bits())));
+  for (const float x : {65519.996f, 65520.f, 3.4e38f, std::numeric_limits<float>::denorm_min(), 1e-40f,
+                        0x1p-25f, 0x1.000002p-25f, -0.f})
     near.push_back(x);
   check(near);
 }

@@ -190,15 +190,17 @@ void attend_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::Matri
 /// functor throws
 ///
 /// Any dense expressions, either storage order, blocks, maps, fixed sizes: what has memory is read in place,
-/// other expressions are evaluated once. float and double run on the vector kernels, other scalars in plain
-/// loops (16-bit ones accumulate in float). Cost: pairs · (d + d_v) multiply-adds a head over the visible
-/// pairs. Memory beyond the result: about 1 KB · (d + d_v + 100) a thread, with gathered keys and values half
-/// as much again; nothing of size N × M. Sequences of at most 8 queries and more than 4096 keys also take d_v
-/// + 32 numbers a query, head and 4096 keys. Error: every element within [2δ + (7 + 5√M)·u]·Σ_j p_j|v_j|, δ =
-/// 5√d·u·scale·max_j Σ|q||k| + u(2 max|s| + 2), u the unit roundoff, for values below the largest number /
-/// (256 · 96): weights reach 2⁸ before they are divided by their sum. Threads: may be called from many at
-/// once; results are bitwise equal for any number of threads within a call. Sources: 1706.03762; one pass
-/// with a running softmax: 1805.02867, 2205.14135.
+/// other expressions are evaluated once. float and double run on the vector kernels. half and bfloat16 do in
+/// float: q, k and v are converted, whole, and the result is rounded once, which takes 4 bytes more for each
+/// number of theirs, from the workspace where there is one. Other scalars run in plain loops. Cost: pairs ·
+/// (d + d_v) multiply-adds a head over the visible pairs. Memory beyond the result: about 1 KB · (d + d_v +
+/// 100) a thread, with gathered keys and values half as much again; nothing of size N × M. Sequences of at
+/// most 8 queries and more than 4096 keys also take d_v + 32 numbers a query, head and 4096 keys. Error:
+/// every element within [2δ + (7 + 5√M)·u]·Σ_j p_j|v_j|, δ = 5√d·u·scale·max_j Σ|q||k| + u(2 max|s| + 2), u
+/// the unit roundoff (of float for half and bfloat16, whose results are then rounded), for values below the
+/// largest number / (256 · 96): weights reach 2⁸ before they are divided by their sum. Threads: may be called
+/// from many at once; results are bitwise equal for any number of threads within a call. Sources: 1706.03762;
+/// one pass with a running softmax: 1805.02867, 2205.14135.
 template <class Q, class K, class V, class... P>
 auto attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, const Eigen::MatrixBase<V>& v,
                P&&... policies) {
@@ -212,9 +214,9 @@ auto attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, con
   return out;
 }
 
-/// The same into memory of the caller's: any writable matrix, block or map of N × (H·d_v). With float and
-/// double, in the calling thread or on OpenMP, it allocates nothing once the workspace has grown to what the
-/// shape needs (and `save` has the right size), for inputs that have memory.
+/// The same into memory of the caller's: any writable matrix, block or map of N × (H·d_v). With float, double
+/// and 16-bit scalars, in the calling thread or on OpenMP, it allocates nothing once the workspace has grown
+/// to what the shape needs (and `save` has the right size), for inputs that have memory.
 /// @throws std::invalid_argument also where out has another size or shares elements with an input
 /// (interleaved blocks of one
 ///   matrix are fine)

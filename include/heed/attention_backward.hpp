@@ -298,8 +298,11 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// result: about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values
 /// whose rows lie far apart or are columns, and gradients of keys and values of which the same holds or whose
 /// d is not a multiple of the vector's width. Threads: one task for each sequence and key head (all heads of
-/// a sequence where they share a bias's gradient); results are bitwise equal for any number of threads. Other
-/// scalars than float and double run in plain loops, which compute the weights afresh from q, k and v.
+/// a sequence where they share a bias's gradient); results are bitwise equal for any number of threads. half
+/// and bfloat16 run in float, 4 bytes more for each number of what is read and written, and gradients are
+/// rounded once; output and log-sum-exp are computed again from q, k and v, because 16 bits of them are too
+/// few (the numbers in `out` and `saved` are not used), and the cost is 3.5 times the forward pass.
+/// Other scalars run in plain loops, which also compute the weights afresh.
 /// Sources: 2205.14135, 2307.08691.
 template <class DO, class Q, class K, class V, class O, class Scalar, class... P>
 auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBase<Q>& q,

@@ -134,8 +134,9 @@ void double_backward(const Shape& shape, const Spec& spec, const DOut& dout_expr
 /// One pass of attention_jvp() and one that computes the weights again: nothing of size N × M is stored.
 /// Cost: pairs · 8 (d + d_v) multiply-adds a head (6 products forward, 10 backward), eight times the forward
 /// pass and about ten times its time. Memory: the results, one more output, and scratch as in
-/// attention_backward(), twice. Threads and bits as there. Other scalars than float and double run in plain
-/// loops on dual numbers.
+/// attention_backward(), twice. Threads and bits as there. half and bfloat16 run in float, with copies of all
+/// operands, and are rounded once, as there; other scalars than these, float and double in plain loops on
+/// dual numbers.
 template <class DO, class Q, class K, class V, class O, class Scalar, class UQ, class UK, class UV,
           class... P>
 auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBase<Q>& q,

@@ -108,8 +108,8 @@ void forward_with_tangents(const Shape& shape, const Spec& spec, const Q& q_expr
 ///
 /// One pass with a running softmax; nothing of size N × M. Cost: pairs · 3 (d + d_v) multiply-adds a head,
 /// three times the forward pass. Memory beyond the results: about 1.2 KB · (2 d + 2 d_v + 200) a thread.
-/// Threads and bits as for attention(). Other scalars than float and double run in plain loops on dual
-/// numbers.
+/// Threads and bits as for attention(). half and bfloat16 run in float, with copies of all operands, and are
+/// rounded once; other scalars than these, float and double in plain loops on dual numbers.
 template <class Q, class K, class V, class QT, class KT, class VT, class... P>
 auto attention_jvp(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
                    const Eigen::MatrixBase<V>& v, const Eigen::MatrixBase<QT>& q_tangent,

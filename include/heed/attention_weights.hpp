@@ -131,9 +131,9 @@ using WeightsType = std::conditional_t<std::is_same_v<Scalar, float>, double, Ac
 /// q is N x (H·d), k is M x (H_kv·d), any dense expressions; the arguments after them are the policies of
 /// attention() in any order, and at most one rows() and one head(). The result has one row for each chosen
 /// row and, for each chosen head, as many columns as the longest sequence has keys; columns count keys inside
-/// the row's own sequence, and those past its end are 0. Computed in double for float, in plain loops: O(rows
-/// · heads · M · d). Allocates the result. Throws what attention() throws, and std::invalid_argument for rows
-/// and heads that do not exist.
+/// the row's own sequence, and those past its end are 0. Computed in double for float and in float for half
+/// and bfloat16, in plain loops for all scalars: O(rows · heads · M · d). Allocates the result. Throws what
+/// attention() throws, and std::invalid_argument for rows and heads that do not exist.
 template <class Q, class K, class... Arguments>
 Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weights(
     const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {

@@ -54,7 +54,8 @@ class Converted<Scalar, Spec, true> {
 
   /// `numbers`: at most so many are copied, of at most 16 matrices.
   Converted(const Spec& spec, Workspace* workspace, Index numbers) : spec_(spec) {
-    const std::size_t bytes = static_cast<std::size_t>(numbers) * sizeof(Number) + most * Workspace::alignment;
+    const std::size_t bytes =
+        static_cast<std::size_t>(numbers) * sizeof(Number) + most * Workspace::alignment;
     free_ = reinterpret_cast<Number*>((workspace != nullptr ? *workspace : own_).copies(bytes));
   }
   Converted(const Converted&) = delete;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Runs of 16-bit numbers (Eigen::half, Eigen::bfloat16) to float and back. To float is exact; back is rounded
-/// to nearest, ties to even, beyond the range to infinity. Nothing depends on how denormal floats are treated.
+/// Runs of 16-bit numbers (Eigen::half, Eigen::bfloat16) to float and back. To float is exact; back is
+/// rounded to nearest, ties to even, beyond the range to infinity. Nothing depends on how denormal floats are
+/// treated.
 #ifndef HEED_LANES_SIXTEEN_BITS_HPP
 #define HEED_LANES_SIXTEEN_BITS_HPP
 
@@ -32,6 +33,7 @@ HEED_INLINE BitLanes add_as_float(BitLanes a, float b) {
 // 16 bytes: every processor that compilers have vectors for has these.
 typedef std::int32_t BitLanes __attribute__((vector_size(16)));
 typedef float FloatLanes __attribute__((vector_size(16)));
+typedef std::uint16_t SixteenLanes __attribute__((vector_size(8)));
 inline constexpr int bit_lanes = 4;
 HEED_INLINE BitLanes where(BitLanes mask) { return mask; }
 HEED_INLINE BitLanes add_as_float(BitLanes a, float b) {
@@ -76,34 +78,60 @@ struct SixteenBits<Eigen::half> {
   }
 };
 
-/// `count` numbers, by the compiler's vectors.
+/// As many numbers as there are lanes, and what is left in the end, by the compiler's vectors.
+template <class Sixteen>
+HEED_INLINE void widen_lanes(const std::uint16_t* from, float* to) {
+#if defined(HEED_NO_VECTOR_EXTENSIONS)
+  const BitLanes x = SixteenBits<Sixteen>::to_float(*from);
+#else
+  SixteenLanes in;
+  std::memcpy(&in, from, sizeof in);
+  const BitLanes x = SixteenBits<Sixteen>::to_float(__builtin_convertvector(in, BitLanes));
+#endif
+  std::memcpy(to, &x, sizeof x);
+}
+template <class Sixteen>
+HEED_INLINE void round_lanes(const float* from, std::uint16_t* to) {
+  BitLanes x;
+  std::memcpy(&x, from, sizeof x);
+  x = SixteenBits<Sixteen>::from_float(x);
+#if defined(HEED_NO_VECTOR_EXTENSIONS)
+  *to = static_cast<std::uint16_t>(x);
+#else
+  const SixteenLanes out = __builtin_convertvector(x, SixteenLanes);
+  std::memcpy(to, &out, sizeof out);
+#endif
+}
+
 template <class Sixteen>
 HEED_NOINLINE void widen_plainly(const Sixteen* from, float* to, Index count) {
-  for (Index n = 0; n < count; n += bit_lanes) {
-    const std::size_t some = static_cast<std::size_t>(count - n < bit_lanes ? count - n : bit_lanes);
-    std::uint16_t in[bit_lanes] = {};
-    std::int32_t bits[bit_lanes];
-    std::memcpy(in, from + n, some * 2);
-    for (int l = 0; l < bit_lanes; ++l) bits[l] = in[l];
-    BitLanes x;
-    std::memcpy(&x, bits, sizeof x);
-    x = SixteenBits<Sixteen>::to_float(x);
-    std::memcpy(to + n, &x, some * 4);
+  std::uint16_t in[bit_lanes] = {};
+  float out[bit_lanes];
+  Index n = 0;
+  for (; n + bit_lanes <= count; n += bit_lanes) {
+    std::memcpy(in, from + n, sizeof in);
+    widen_lanes<Sixteen>(in, to + n);
   }
+  const std::size_t rest = static_cast<std::size_t>(count - n);
+  if (rest == 0) return;
+  std::memcpy(in, from + n, rest * sizeof in[0]);
+  widen_lanes<Sixteen>(in, out);
+  std::memcpy(to + n, out, rest * sizeof out[0]);
 }
 template <class Sixteen>
 HEED_NOINLINE void round_plainly(const float* from, Sixteen* to, Index count) {
-  for (Index n = 0; n < count; n += bit_lanes) {
-    const std::size_t some = static_cast<std::size_t>(count - n < bit_lanes ? count - n : bit_lanes);
-    BitLanes x = {};
-    std::int32_t bits[bit_lanes];
-    std::uint16_t out[bit_lanes];
-    std::memcpy(&x, from + n, some * 4);
-    x = SixteenBits<Sixteen>::from_float(x);
-    std::memcpy(bits, &x, sizeof x);
-    for (int l = 0; l < bit_lanes; ++l) out[l] = static_cast<std::uint16_t>(bits[l]);
-    std::memcpy(static_cast<void*>(to + n), out, some * 2);
+  float in[bit_lanes] = {};
+  std::uint16_t out[bit_lanes];
+  Index n = 0;
+  for (; n + bit_lanes <= count; n += bit_lanes) {
+    round_lanes<Sixteen>(from + n, out);
+    std::memcpy(static_cast<void*>(to + n), out, sizeof out);
   }
+  const std::size_t rest = static_cast<std::size_t>(count - n);
+  if (rest == 0) return;
+  std::memcpy(in, from + n, rest * sizeof in[0]);
+  round_lanes<Sixteen>(in, out);
+  std::memcpy(static_cast<void*>(to + n), out, rest * sizeof out[0]);
 }
 
 #if HEED_WITH_AVX512 || HEED_WITH_AVX2
@@ -137,8 +165,7 @@ __attribute__((target("avx2"))) inline Index widen_eights(const Eigen::bfloat16*
                                                           Index count) {
   Index n = 0;
   for (; n + 8 <= count; n += 8) {
-    const __m256i x =
-        _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + n)));
+    const __m256i x = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + n)));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + n), _mm256_slli_epi32(x, 16));
   }
   return n;
@@ -155,9 +182,8 @@ __attribute__((target("avx2"))) inline Index round_eights(const float* from, Eig
     const __m256i nan = _mm256_or_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x40));
     const __m256i chosen =
         _mm256_blendv_epi8(rounded, nan, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
-    _mm_storeu_si128(
-        reinterpret_cast<__m128i*>(to + n),
-        _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1)));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + n),
+                     _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1)));
   }
   return n;
 }

@@ -92,7 +92,8 @@ void linear_backward(const Shape& shape, const Spec& spec, const DO& dout_expres
 /// A forward sweep with the running state of the keys gives dq, one in reverse with that of the queries dk
 /// and dv: no state is stored for a token, only a number. Cost: about five forward passes. Memory beyond the
 /// result: that of a forward pass twice, and N · H / H_kv + 3 M numbers a thread. Threads: as forward;
-/// results are bitwise equal for any number of threads. Source: 2006.16236.
+/// results are bitwise equal for any number of threads. For half and bfloat16 the output is computed again,
+/// in float. Source: 2006.16236.
 template <class DO, class Q, class K, class V, class O, class... P>
 auto linear_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBase<Q>& q,
                                const Eigen::MatrixBase<K>& k, const Eigen::MatrixBase<V>& v,

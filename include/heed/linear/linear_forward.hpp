@@ -93,8 +93,9 @@ auto& checked_output(Output& out, Index rows, Index columns) {
 /// head for the keys and as many for the queries; with causal() chunks of 64 tokens are multiplied out, which
 /// costs up to 64 · (features + d_v) more a token. Memory beyond the result: about 4 · (features · d_v + 64 ·
 /// (2 d + 3 features + 2 d_v + 64)) bytes a thread in float. Threads: a task for each sequence and key head;
-/// results are bitwise equal for any number of threads. Other scalars than float and double run in plain
-/// loops. Source: 2006.16236.
+/// results are bitwise equal for any number of threads. half and bfloat16 run in float, with copies of q, k,
+/// v and the result, which is rounded once; other scalars than these, float and double in plain loops.
+/// Source: 2006.16236.
 template <class Q, class K, class V, class... P>
 auto linear_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k,
                       const Eigen::MatrixBase<V>& v, P&&... policies) {
