@@ -30,6 +30,11 @@
 
 namespace heed::inline HEED_ABI {
 
+// Sums in their order, whatever clang is told (config.hpp): the reductions of exp and log depend on it.
+#if defined(__clang__)
+#pragma float_control(precise, on, push)
+#endif
+
 namespace detail {
 
 /// Constants and bit patterns of one type. The polynomials interpolate at Chebyshev nodes of the reduced
@@ -217,6 +222,10 @@ template <class A, class B>
 using joint = typename decltype(joint_of<A, B>())::type;
 
 }  // namespace detail
+
+#if defined(__clang__)
+#pragma float_control(pop)
+#endif
 
 /// e^x.
 HEED_INLINE float exp(float x) { return detail::exp_of(x); }
