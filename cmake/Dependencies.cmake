@@ -10,11 +10,23 @@ set(HEED_Eigen3_GIT https://gitlab.com/libeigen/eigen.git 3.4.0)
 set(HEED_GTest_TARGET GTest::gtest_main)
 set(HEED_GTest_DEBIAN libgtest-dev)
 set(HEED_GTest_GIT https://github.com/google/googletest.git v1.14.0)
+set(HEED_GTest_OPTION HEED_BUILD_TESTS)
 set(HEED_benchmark_TARGET benchmark::benchmark)
 set(HEED_benchmark_DEBIAN libbenchmark-dev)
 set(HEED_benchmark_GIT https://github.com/google/benchmark.git v1.8.3)
+set(HEED_benchmark_OPTION HEED_BUILD_BENCHMARKS)
+
+# Programs that some tests need and that nothing else does: never fetched, and no error when they are missing.
+set(HEED_TOOLS gxx_11 gxx_aarch64 qemu_aarch64)
+set(HEED_gxx_11_PROGRAM g++-11)
+set(HEED_gxx_11_DEBIAN g++-11)
+set(HEED_gxx_aarch64_PROGRAM aarch64-linux-gnu-g++)
+set(HEED_gxx_aarch64_DEBIAN g++-aarch64-linux-gnu)
+set(HEED_qemu_aarch64_PROGRAM qemu-aarch64)
+set(HEED_qemu_aarch64_DEBIAN qemu-user)
 
 set(HEED_MISSING "")
+set(HEED_MISSING_TOOLS "")
 
 # Makes HEED_<package>_TARGET exist, or adds the package to HEED_MISSING when HEED_IF_MISSING is `list`.
 macro(heed_dependency package)
@@ -34,12 +46,28 @@ macro(heed_dependency package)
   elseif(HEED_IF_MISSING STREQUAL "fetch")
     heed_fetch(${package})
   else()
+    set(without "")
+    if(HEED_${package}_OPTION)
+      set(without "\n  To do without it: -D ${HEED_${package}_OPTION}=OFF")
+    endif()
     message(FATAL_ERROR
       "Heed needs ${package} and did not find it. ${HEED_${package}_UNFIT}\n"
       "  On Debian and Ubuntu: apt-get install ${HEED_${package}_DEBIAN}\n"
       "  Anywhere with network access: -D HEED_IF_MISSING=fetch\n"
-      "  If it lies somewhere else: -D ${package}_DIR=<folder of ${package}Config.cmake>")
+      "  If it lies somewhere else: -D ${package}_DIR=<folder of ${package}Config.cmake>${without}")
   endif()
+endmacro()
+
+# Sets HEED_<tool> for each of HEED_TOOLS to where its program lies, or adds it to HEED_MISSING_TOOLS and says so.
+macro(heed_tools)
+  foreach(tool IN LISTS HEED_TOOLS)
+    find_program(HEED_${tool} ${HEED_${tool}_PROGRAM})
+    mark_as_advanced(HEED_${tool})
+    if(NOT HEED_${tool})
+      list(APPEND HEED_MISSING_TOOLS ${tool})
+      message(STATUS "No ${HEED_${tool}_PROGRAM}: the tests that need it are left out (Debian's package: ${HEED_${tool}_DEBIAN})")
+    endif()
+  endforeach()
 endmacro()
 
 # Sets HEED_<package>_UNFIT to the reason when the version that was found will not do.
@@ -80,11 +108,17 @@ function(heed_fetch package)
   endif()
 endfunction()
 
-# One line for each missing package: its name, then Debian's.
-function(heed_write_missing_dependencies file)
-  set(lines "")
-  foreach(package IN LISTS HEED_MISSING)
-    string(APPEND lines "${package} ${HEED_${package}_DEBIAN}\n")
+# Two files with one line for each missing package or tool: its name, then Debian's.
+function(heed_write_missing_dependencies folder)
+  foreach(kind dependencies tools)
+    set(names ${HEED_MISSING})
+    if(kind STREQUAL "tools")
+      set(names ${HEED_MISSING_TOOLS})
+    endif()
+    set(lines "")
+    foreach(name IN LISTS names)
+      string(APPEND lines "${name} ${HEED_${name}_DEBIAN}\n")
+    endforeach()
+    file(WRITE ${folder}/missing_${kind}.txt "${lines}")
   endforeach()
-  file(WRITE ${file} "${lines}")
 endfunction()

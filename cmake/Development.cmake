@@ -11,6 +11,12 @@ else()
                                                     $<$<BOOL:${HEED_WERROR}>:-Werror>)
 endif()
 
+# Who writes -O0 means it.
+string(TOUPPER "${CMAKE_BUILD_TYPE}" heed_build_type)
+if("${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_${heed_build_type}}" MATCHES "-O0")
+  target_compile_definitions(heed_development INTERFACE HEED_NO_OPTIMIZATION_WARNING)
+endif()
+
 # Users choose OpenMP by compiling with it, as with Eigen; here it is used where it exists.
 find_package(OpenMP QUIET)
 if(OpenMP_CXX_FOUND)

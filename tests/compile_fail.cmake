@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 cmake_minimum_required(VERSION 3.21)
-# cmake -D COMPILER=... -D SOURCE=... -D INCLUDE=... -P compile_fail.cmake
-# Passes when SOURCE does not compile and the compiler's output matches every regex of its first lines, `// expect: regex`.
+# cmake -D COMPILER=... -D SOURCE=... -D FLAGS=... -D INCLUDE=... -P compile_fail.cmake
+# Passes when SOURCE does not compile with FLAGS and the compiler's output matches every regex of its first lines, `// expect: regex`.
 
 file(STRINGS ${SOURCE} lines)
 set(expected "")
@@ -16,7 +16,8 @@ if(NOT expected)
 endif()
 
 list(TRANSFORM INCLUDE PREPEND "-I")
-execute_process(COMMAND ${COMPILER} -std=c++20 -fsyntax-only ${INCLUDE} ${SOURCE}
+separate_arguments(FLAGS)
+execute_process(COMMAND ${COMPILER} -std=c++20 -fsyntax-only -DHEED_NO_OPTIMIZATION_WARNING ${FLAGS} ${INCLUDE} ${SOURCE}
                 RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
 if(result EQUAL 0)
   message(FATAL_ERROR "${SOURCE} compiles, and must not.")

@@ -3,6 +3,9 @@
 // products.
 #include "oracle.hpp"
 
+#include <sstream>
+#include <stdexcept>
+
 // Always-inline kernels can be called only by functions of the same target, so the checks are compiled once
 // for each.
 #if HEED_WITH_GENERIC
@@ -70,11 +73,45 @@ TEST(Lanes, Avx512Double) {
 TEST(Lanes, TheSetThatRunsIsAvailable) {
   EXPECT_TRUE(heed::available(heed::instruction_set()));
   EXPECT_STRNE(heed::name(heed::instruction_set()), "");
-  // The environment decides where it names a set that is there.
-  if (const char* wish = std::getenv("HEED_INSTRUCTION_SET"))
-    for (const auto set :
-         {heed::InstructionSet::generic, heed::InstructionSet::avx2, heed::InstructionSet::avx512})
-      if (std::string(wish) == heed::name(set) && heed::available(set)) {
-        EXPECT_EQ(heed::instruction_set(), set);
-      }
+  // The environment decides.
+  const char* wish = std::getenv("HEED_INSTRUCTION_SET");
+  if (wish != nullptr && *wish != '\0') {
+    EXPECT_STREQ(heed::name(heed::instruction_set()), wish);
+  }
+}
+
+TEST(Lanes, AWishForASetIsGrantedOrRefused) {
+  using heed::detail::choose_instruction_set;
+  const auto best = choose_instruction_set(nullptr);
+  EXPECT_TRUE(heed::available(best));
+  EXPECT_EQ(choose_instruction_set(""), best);
+  std::string there;
+  for (const auto set :
+       {heed::InstructionSet::generic, heed::InstructionSet::avx2, heed::InstructionSet::avx512})
+    if (heed::available(set)) there += (there.empty() ? "" : ", ") + std::string(heed::name(set));
+  const auto refuses = [&](const char* wish) {
+    try {
+      choose_instruction_set(wish);
+      ADD_FAILURE() << wish << " goes unheard";
+    } catch (const std::invalid_argument& e) {
+      EXPECT_EQ(e.what(), "heed: the environment variable HEED_INSTRUCTION_SET is \"" + std::string(wish) +
+                              "\", this program on this processor has: " + there);
+    }
+  };
+  for (const auto set :
+       {heed::InstructionSet::generic, heed::InstructionSet::avx2, heed::InstructionSet::avx512}) {
+    if (heed::available(set)) {
+      EXPECT_EQ(choose_instruction_set(heed::name(set)), set);
+    } else {
+      refuses(heed::name(set));
+    }
+  }
+  for (const char* wish : {"avx", "AVX2", "avx2 ", "sse9"}) refuses(wish);
+}
+
+TEST(Lanes, ASetPrintsItsName) {
+  std::ostringstream text;
+  text << heed::InstructionSet::generic << ' ' << heed::InstructionSet::avx2 << ' '
+       << heed::InstructionSet::avx512;
+  EXPECT_EQ(text.str(), "generic avx2 avx512");
 }

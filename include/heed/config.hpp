@@ -72,81 +72,92 @@ static_assert(static_cast<double>(0.1f) > 0.1,
 // Which instruction sets this translation unit compiles: HEED_WITH_AVX512, HEED_WITH_AVX2, HEED_WITH_GENERIC,
 // each 0 or 1. Flags that already allow a set make it the only one; otherwise an x86-64 build carries all
 // three and chooses at run time.
+//
+// HEED_ABI, the inline namespace that everything is in, has whatever changes the code in its name, such as
+// v0_s7b0f0m0o1e0 for -O2 -fopenmp:
+//
+//     s  instruction sets: 0 plain arrays, or the sum of 1 generic, 2 AVX2, 4 AVX-512
+//     b  what the compiler may use everywhere else: 0 the target's baseline, 1 SSE 4.1, 2 AVX, 3 AVX2,
+//        4 AVX-512F, 5 extensions of it
+//     f  1: fused multiply-adds there; m  1: BMI2 there; o  1: OpenMP
+//     e  errors: 0 throw, 1 abort, 2 fail an assert, 3 are not looked for
+//
+// Without it the linker would keep one of two differently compiled twins, and a program that mixes a
+// -march=native file with a plain one could die on an older processor. (Digits, since a user's macro may be
+// called by any letter.)
 #if defined(HEED_NO_VECTOR_EXTENSIONS) || defined(HEED_GENERIC_ONLY) || !defined(__x86_64__)
 #define HEED_WITH_AVX512 0
 #define HEED_WITH_AVX2 0
 #define HEED_WITH_GENERIC 1
 #if defined(HEED_NO_VECTOR_EXTENSIONS)
-#define HEED_ABI_SETS plain
+#define HEED_ABI_SETS 0
 #else
-#define HEED_ABI_SETS generic
+#define HEED_ABI_SETS 1
 #endif
 #elif defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__AVX512BW__) && defined(__AVX512VL__) && \
     defined(__FMA__)
 #define HEED_WITH_AVX512 1
 #define HEED_WITH_AVX2 0
 #define HEED_WITH_GENERIC 0
-#define HEED_ABI_SETS avx512
+#define HEED_ABI_SETS 4
 #elif defined(__AVX2__) && defined(__FMA__)
 #define HEED_WITH_AVX512 0
 #define HEED_WITH_AVX2 1
 #define HEED_WITH_GENERIC 0
-#define HEED_ABI_SETS avx2
+#define HEED_ABI_SETS 2
 #else
 #define HEED_WITH_AVX512 1
 #define HEED_WITH_AVX2 1
 #define HEED_WITH_GENERIC 1
-#define HEED_ABI_SETS all
+#define HEED_ABI_SETS 7
 #endif
 
-// What the compiler may use everywhere else.
 #if defined(__AVX512VNNI__) || defined(__AVX512BF16__) || defined(__AVX512IFMA__)
-#define HEED_ABI_BASE avx512x
+#define HEED_ABI_BASE 5
 #elif defined(__AVX512F__)
-#define HEED_ABI_BASE avx512f
+#define HEED_ABI_BASE 4
 #elif defined(__AVX2__)
-#define HEED_ABI_BASE avx2
+#define HEED_ABI_BASE 3
 #elif defined(__AVX__)
-#define HEED_ABI_BASE avx
+#define HEED_ABI_BASE 2
 #elif defined(__SSE4_1__)
-#define HEED_ABI_BASE sse4
+#define HEED_ABI_BASE 1
 #else
-#define HEED_ABI_BASE base
+#define HEED_ABI_BASE 0
 #endif
 #if defined(__FMA__)
-#define HEED_ABI_FMA fma
+#define HEED_ABI_FMA 1
 #else
-#define HEED_ABI_FMA nofma
+#define HEED_ABI_FMA 0
 #endif
 #if defined(__BMI2__)
-#define HEED_ABI_BITS bmi
+#define HEED_ABI_BMI 1
 #else
-#define HEED_ABI_BITS nobmi
+#define HEED_ABI_BMI 0
 #endif
 
 #if defined(_OPENMP)
-#define HEED_ABI_THREADS openmp
+#define HEED_ABI_OPENMP 1
 #else
-#define HEED_ABI_THREADS serial
+#define HEED_ABI_OPENMP 0
 #endif
 
 #if defined(HEED_ASSERT_ONLY)
 #if defined(NDEBUG)
-#define HEED_ABI_ERRORS unchecked
+#define HEED_ABI_ERRORS 3
 #else
-#define HEED_ABI_ERRORS assert
+#define HEED_ABI_ERRORS 2
 #endif
 #elif defined(__cpp_exceptions)
-#define HEED_ABI_ERRORS throw
+#define HEED_ABI_ERRORS 0
 #else
-#define HEED_ABI_ERRORS abort
+#define HEED_ABI_ERRORS 1
 #endif
 
-// Whatever changes the code is in the name. Without it the linker would keep one of two differently compiled
-// twins, and a program that mixes a -march=native file with a plain one could die on an older processor.
-#define HEED_JOIN_(a, b, c, d, e, f, g) a##_##b##_##c##_##d##_##e##_##f##_##g
-#define HEED_JOIN(a, b, c, d, e, f, g) HEED_JOIN_(a, b, c, d, e, f, g)
+#define HEED_JOIN_(sets, base, fma, bmi, openmp, errors) \
+  v0_s##sets##b##base##f##fma##m##bmi##o##openmp##e##errors
+#define HEED_JOIN(sets, base, fma, bmi, openmp, errors) HEED_JOIN_(sets, base, fma, bmi, openmp, errors)
 #define HEED_ABI \
-  HEED_JOIN(v0, HEED_ABI_SETS, HEED_ABI_BASE, HEED_ABI_FMA, HEED_ABI_BITS, HEED_ABI_THREADS, HEED_ABI_ERRORS)
+  HEED_JOIN(HEED_ABI_SETS, HEED_ABI_BASE, HEED_ABI_FMA, HEED_ABI_BMI, HEED_ABI_OPENMP, HEED_ABI_ERRORS)
 
 #endif

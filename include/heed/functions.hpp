@@ -30,6 +30,11 @@
 
 namespace heed::inline HEED_ABI {
 
+// Sums in their order, whatever clang is told (config.hpp): the reductions of exp and log depend on it.
+#if defined(__clang__)
+#pragma float_control(precise, on, push)
+#endif
+
 namespace detail {
 
 /// Constants and bit patterns of one type. The polynomials interpolate at Chebyshev nodes of the reduced
@@ -220,6 +225,10 @@ template <class A, class B>
 using joint = typename decltype(joint_of<A, B>())::type;
 
 }  // namespace detail
+
+#if defined(__clang__)
+#pragma float_control(pop)
+#endif
 
 // Those of numbers are templates: a plain exp(x) in a program that opens namespaces then takes the standard's
 // function of the very type, where it is in scope, and is never ambiguous.

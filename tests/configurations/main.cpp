@@ -150,6 +150,12 @@ void check_errors() {
 #endif
   expect(ending_of([] { heed::detail::fail("k has ", 8, " columns, q has ", 9); }) == expected,
          "how a bad argument ends");
+  expect(ending_of([] {
+           setenv("HEED_INSTRUCTION_SET", "sse9", 1);
+           const Matrix<float> q = numbers<float>(5, 8, 1);
+           const Matrix<float> out = heed::attention(q, q, q);
+         }) == expected,
+         "how a wish for an unknown instruction set ends");
 #if !(defined(HEED_ASSERT_ONLY) && defined(NDEBUG))
   expect(ending_of([] {
            const Matrix<float> q = numbers<float>(5, 9, 1), k = numbers<float>(6, 8, 2);
@@ -175,6 +181,9 @@ void check_all() {
 }  // namespace
 
 int main() {
+#if defined(HEED_NO_VECTOR_EXTENSIONS) && !defined(HEED_EXPECT_PLAIN_ARRAYS)
+  expect(false, "vectors of the compiler's");
+#endif
 #if __has_include(<unistd.h>)
   check_errors();  // before the first threads, which a fork would lose
 #endif

@@ -12,10 +12,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <iosfwd>
 #include <limits>
+#include <string>
 #include <type_traits>
 
 #include <heed/config.hpp>
+#include <heed/core/error.hpp>
 #include <heed/core/saturate.hpp>
 #include <heed/dual.hpp>
 #include <heed/engine/linear_problem.hpp>
@@ -35,6 +38,12 @@ enum class InstructionSet { generic, avx2, avx512 };
 /// "generic", "avx2" or "avx512".
 inline const char* name(InstructionSet set) {
   return set == InstructionSet::avx512 ? "avx512" : set == InstructionSet::avx2 ? "avx2" : "generic";
+}
+
+/// Prints its name.
+template <class Traits>
+std::basic_ostream<char, Traits>& operator<<(std::basic_ostream<char, Traits>& out, InstructionSet set) {
+  return out << name(set);
 }
 
 /// Is this set compiled into the program and known to the processor?
@@ -61,24 +70,33 @@ inline bool available(InstructionSet set) {
 
 namespace detail {
 
-inline InstructionSet choose_instruction_set() {
-  // The program was compiled for one set only: it could not run here otherwise.
-  if constexpr (HEED_WITH_GENERIC == 0)
-    return HEED_WITH_AVX512 ? InstructionSet::avx512 : InstructionSet::avx2;
-  if (const char* wish = std::getenv("HEED_INSTRUCTION_SET"))
-    for (InstructionSet set : {InstructionSet::generic, InstructionSet::avx2, InstructionSet::avx512})
-      if (std::strcmp(wish, name(set)) == 0 && available(set)) return set;
-  if (available(InstructionSet::avx512)) return InstructionSet::avx512;
-  if (available(InstructionSet::avx2)) return InstructionSet::avx2;
-  return InstructionSet::generic;
+/// The set that `wish` names, the best available one where it is null or empty.
+inline InstructionSet choose_instruction_set(const char* wish) {
+  // A program compiled for one set only could not run here without it.
+  const InstructionSet best =
+      available(InstructionSet::avx512) || !(HEED_WITH_AVX2 || HEED_WITH_GENERIC) ? InstructionSet::avx512
+      : available(InstructionSet::avx2) || !HEED_WITH_GENERIC                     ? InstructionSet::avx2
+                                                                                  : InstructionSet::generic;
+  if (wish == nullptr || *wish == '\0') return best;
+  std::string there;
+  for (const InstructionSet set : {InstructionSet::generic, InstructionSet::avx2, InstructionSet::avx512}) {
+    if (!available(set)) continue;
+    if (std::strcmp(wish, name(set)) == 0) return set;
+    there += (there.empty() ? "" : ", ") + std::string(name(set));
+  }
+  fail("the environment variable HEED_INSTRUCTION_SET is \"", wish,
+       "\", this program on this processor has: ", there);
+  return best;
 }
 
 }  // namespace detail
 
 /// The set that kernels run on: the best available one, or the one that the environment variable
-/// `HEED_INSTRUCTION_SET` names when it is available. Decided once, at the first call.
+/// `HEED_INSTRUCTION_SET` names. Decided once, at the first call.
+/// @throws std::invalid_argument when the variable names a set that is not available, or none at all; so does
+/// whatever runs on kernels
 inline InstructionSet instruction_set() {
-  static const InstructionSet set = detail::choose_instruction_set();
+  static const InstructionSet set = detail::choose_instruction_set(std::getenv("HEED_INSTRUCTION_SET"));
   return set;
 }
 
@@ -150,18 +168,18 @@ namespace heed::inline HEED_ABI::detail::avx512 {
 namespace heed::inline HEED_ABI::detail {
 
 /// HEED_DISPATCH(f(x)) calls f of the set that runs. A macro, because each set has functions of its own with
-/// the same names.
+/// the same names. Where there is one set it asks all the same: a wish for another must not go unheard.
 #if HEED_WITH_GENERIC && HEED_WITH_AVX512
 #define HEED_DISPATCH(call)                                                   \
   (::heed::instruction_set() == ::heed::InstructionSet::avx512 ? avx512::call \
    : ::heed::instruction_set() == ::heed::InstructionSet::avx2 ? avx2::call   \
                                                                : generic::call)
 #elif HEED_WITH_AVX512
-#define HEED_DISPATCH(call) (avx512::call)
+#define HEED_DISPATCH(call) (static_cast<void>(::heed::instruction_set()), avx512::call)
 #elif HEED_WITH_AVX2
-#define HEED_DISPATCH(call) (avx2::call)
+#define HEED_DISPATCH(call) (static_cast<void>(::heed::instruction_set()), avx2::call)
 #else
-#define HEED_DISPATCH(call) (generic::call)
+#define HEED_DISPATCH(call) (static_cast<void>(::heed::instruction_set()), generic::call)
 #endif
 
 }  // namespace heed::inline HEED_ABI::detail
