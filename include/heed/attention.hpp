@@ -73,12 +73,11 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
   }
   spec.template check_values<Accumulator<Scalar>>();
   constexpr bool in_parts = on_engine<Scalar> && !Spec::selects_rows;
-  if constexpr (saves)
-    open_saved<in_parts>(*spec.save()->target, spec, shape,
-                         spec.template scale<Accumulator<Scalar>>(shape.d));
+  const Accumulator<Scalar> factor = spec.template scale<Accumulator<Scalar>>(shape.d);
+  if constexpr (saves) open_saved<in_parts>(*spec.save()->target, spec, shape, factor);
   if constexpr (on_engine<Scalar>) {
     ForwardProblem<Scalar> p{shape,
-                             spec.template scale<Scalar>(shape.d),
+                             factor,
                              operand_of<const Scalar>(q),
                              operand_of<const Scalar>(k),
                              operand_of<const Scalar>(v),
@@ -97,7 +96,7 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
     else
       run_forward(p, spec, workspace);
   } else {
-    (void)workspace;
+    (void)workspace, (void)factor;
     Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* lse = nullptr;
     if constexpr (saves) lse = &spec.save()->target->lse;
     reference_forward<Accumulator<Scalar>>(spec, shape, q, k, v, out, lse);
