@@ -11,6 +11,7 @@
 #include <heed/mask/mask_where.hpp>
 #include <heed/mask/window.hpp>
 #include <heed/merge.hpp>
+#include <heed/position/alibi.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>
 #include <heed/score/score_with.hpp>
@@ -75,6 +76,7 @@ TYPED_TEST(AttentionSavedGreat, WeightsAreThoseOfTheForwardPass) {
   using T = TypeParam;
   const auto plain = heed::spec(heed::scale(T(1)));
   const auto causal = heed::spec(heed::scale(T(1)), heed::causal());
+  const auto alibi = heed::spec(heed::scale(T(1)), heed::causal(), heed::alibi());
   for (const double size : {1e4, 1e6, 2e7, 1e8, 1e10, 1e15, 1e30})
     for (const Index n : {1, 7, 37})
       for (const Index d : {1, 64}) {
@@ -82,6 +84,7 @@ TYPED_TEST(AttentionSavedGreat, WeightsAreThoseOfTheForwardPass) {
         // Of random numbers of one dimension the greatest two may lie close.
         if (d > 1 && size >= 1e6) check_great("plain", x, n, Index(100), d, false, plain);
         if (d > 1 && size >= 1e6) check_great("causal", x, n, Index(100), d, false, causal);
+        if (d > 1 && size >= 1e6) check_great("alibi", x, n, Index(100), d, false, alibi);
         check_great("plain, equal", x, n, Index(100), d, true, plain);
         check_great("plain, equal, negative", -x, n, Index(100), d, true, plain);
         check_great("causal, equal", x, n, Index(100), d, true, causal);

@@ -104,14 +104,13 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
   InPlace<V> v(v_expression);
   check_before_writing(out, q, k, v, spec);
   constexpr bool in_parts = on_engine<Scalar> && !Spec::selects_rows;
-  if constexpr (saves)
-    open_saved<in_parts>(*spec.save()->target, spec, shape,
-                         spec.template scale<Accumulator<Scalar>>(shape.d));
+  const Accumulator<Scalar> factor = spec.template scale<Accumulator<Scalar>>(shape.d);
+  if constexpr (saves) open_saved<in_parts>(*spec.save()->target, spec, shape, factor);
   if constexpr (through_engine<Scalar>) {
     using Number = Accumulator<Scalar>;
     Converted<Scalar, Spec> with(spec, workspace,
                                  q.size() + k.size() + v.size() + out.size() + shape.queries * shape.heads);
-    ForwardProblem<Number> p{shape,        spec.template scale<Number>(shape.d),
+    ForwardProblem<Number> p{shape,        factor,
                              with.read(q), with.read(k),
                              with.read(v), with.write(out),
                              {}};
@@ -125,7 +124,7 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
     run_attention(p, spec, workspace);
     with.finish();
   } else {
-    (void)workspace;
+    (void)workspace, (void)factor;
     Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic>* lse = nullptr;
     if constexpr (saves) lse = &spec.save()->target->lse;
     reference_forward<Accumulator<Scalar>>(spec, shape, q, k, v, out, lse);

@@ -291,8 +291,8 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// it). They are at most 1, whatever the scores, so that finite ones give finite gradients. Products are added
 /// up in the order of the forward pass: a key that has all the weight of its row there has it here too, at any
 /// size of scores. Where keys share it, weights of both passes differ by a factor of exp(±5√d·u·scale·Σ|q||k|) at
-/// most, which is what the forward pass itself is exact to. So they do, times exp(±4u·|s|), where there are terms
-/// of the score, which run on dual numbers here; with additive() for at most 8 queries; with key_lists() and a
+/// most, which is what the forward pass itself is exact to. So they do, times exp(±4u·|s|), where terms of the
+/// score are more than functions of i - j, since they run on dual numbers here; with additive() for at most 8 queries; with key_lists() and a
 /// gradient of biases or parameters; and in rows that go by lse alone. Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass (of additive scores up
 /// to 2.8). Memory beyond the
 /// result: about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values

@@ -341,11 +341,12 @@ void check_variant(const char* who, const Saved<Scalar>& saved, const Spec<P...>
 /// Makes room for what a forward pass saves, and says which variant it is.
 template <bool in_parts, class Scalar, class Scale, class... P>
 void open_saved(Saved<Scalar>& saved, const Spec<P...>& spec, const Shape& shape, const Scale& scale) {
-  saved.lse.resize(shape.queries, shape.heads);
-  if constexpr (in_parts) {
-    saved.maximum.resize(shape.queries, shape.heads);
-    saved.log_sum.resize(shape.queries, shape.heads);
-  }
+  // Eigen divides whenever it resizes.
+  const auto fit = [&](auto& m) {
+    if (m.rows() != shape.queries || m.cols() != shape.heads) m.resize(shape.queries, shape.heads);
+  };
+  fit(saved.lse);
+  if constexpr (in_parts) fit(saved.maximum), fit(saved.log_sum);
   take_fingerprint(saved.variant, spec, shape, scale);
 }
 /// In the end, where the log-sum-exp has no parts: a copy tells whether it is changed later.

@@ -62,17 +62,21 @@ ScoresByRow<T> scores_by_row(const BackwardProblem<T>& p, const Place& place, bo
 }
 
 /// What the backward pass does with a stretch of keys.
-template <class T, class Rules, class Scorer, class Bias, class Buckets>
+/// Functions of i - j (ALiBi, T5's bias) are added to whole blocks, as in the forward pass: they have a slope of 1,
+/// and `Rules` are those without them; with other terms `AllRules` are the same.
+template <class T, class Rules, class AllRules, class Scorer, class Bias, class Buckets>
 struct BackwardWork {
+  static constexpr bool adds_by_distance = AllRules::adds_by_distance;
   static constexpr bool wants_bias = !std::is_same_v<Bias, std::nullptr_t>;
   static constexpr bool wants_buckets = !std::is_same_v<Buckets, std::nullptr_t>;
   static constexpr bool edits_all =
-      Rules::has_terms || Rules::drops || wants_bias || wants_buckets || !Scorer::fused;
+      AllRules::has_terms || Rules::drops || wants_bias || wants_buckets || !Scorer::fused;
 
   const GradientTile<T>& tile;
   const GradientBlocks<T>& blocks;
   const TileRows& rows;
   const Rules& rules;
+  const AllRules& all_rules;
   const Scorer& scorer;
   const ScoresByRow<T>& by_row;
   const GradientKeys<T>& keys;
@@ -113,10 +117,16 @@ struct BackwardWork {
     for (Index j = begin; j < end;) {
       const Index count = balanced_block<packs>(end - j);
       const GradientKeys<T> block = keys.from(j - origin, count);
-      if (by_row.order == ScoresByRow<T>::Order::lanes)
+      const bool in_lanes = by_row.order == ScoresByRow<T>::Order::lanes;
+      if (in_lanes)
         scorer.template scores<packs>(tile.query + lane, tile.d, block.in, blocks.seen + lane);
       else
         by_row.scores(i, queries(lane, packs), block.in, j, packs * Pack<T>::width, blocks.seen + lane);
+      if constexpr (adds_by_distance)
+        if (in_lanes) {
+          BlockTerms<T, AllRules> terms;
+          finish_scores<packs>(terms.of(all_rules, i, j, count, packs * Pack<T>::width), blocks.seen + lane, count);
+        }
       if constexpr (Rules::parameters > 0)
         if (parameter_sums != nullptr)
           std::memcpy(blocks.scaled, blocks.seen,
@@ -131,6 +141,8 @@ struct BackwardWork {
         if constexpr (Rules::has_terms)
           edit_pack_with_slopes(rules, blocks.seen + at, blocks.through + at, blocks.after + at, count, first,
                                 static_cast<Position>(j), seen, sees_all);
+        else if (adds_by_distance && !in_lanes)
+          edit_pack(all_rules, blocks.seen + at, count, first, static_cast<Position>(j), seen, sees_all);
         else if (!sees_all)
           edit_pack(rules, blocks.seen + at, count, first, static_cast<Position>(j), seen, sees_all);
       }
@@ -166,6 +178,29 @@ struct BackwardWork {
   }
 };
 
+/// What scores lose, of `count` rows; lanes behind them see nothing.
+template <class T>
+HEED_NOINLINE void load_norms(const GradientTile<T>& tile, const LogSums<const T>& lse, Index count, int packs) {
+  constexpr int width = Pack<T>::width;
+  const Pack<T> nothing = broadcast(-std::numeric_limits<T>::infinity());
+  for (Index l = 0; l < packs * width; l += width) {
+    if (lse.maximum != nullptr && lse.row == 1 && l + width <= count) {
+      const Pack<T> whole = load(lse.data + l), maximum = load(lse.maximum + l), log_sum = load(lse.log_sum + l);
+      const Pack<T> joined = (maximum + log_sum) / broadcast(log2_e<T>);
+      store(tile.maximum + l, maximum);
+      store(tile.minus_log_sum + l, where_equal(joined, whole, zero<T>() - log_sum, nothing));
+      // Rows that saw nothing, or were changed, one by one.
+      if (nonzero_lanes(where_equal(joined, whole, zero<T>(), broadcast(T(1)))) == 0) continue;
+    }
+    for (Index r = l; r < l + width; ++r) {
+      const RowNorm<T> norm =
+          r < count ? lse.at(r, 0).norm() : RowNorm<T>{T(0), -std::numeric_limits<T>::infinity()};
+      tile.maximum[r] = norm.maximum;
+      tile.minus_log_sum[r] = norm.minus_log_sum;
+    }
+  }
+}
+
 /// Fills a tile. A query that sees nothing (its log-sum-exp is -inf) is read as zeros: nothing goes through
 /// it.
 template <class T>
@@ -188,6 +223,7 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
     rows_to_lanes(tile.out_rows + l * value_columns, value_columns, Index(1), here, d_v, T(1),
                   tile.gradient + l, Index(lanes));
   }
+  load_norms(tile, lse, count, rows.packs);
   T probe = T(0);
   for (Index l = 0; l < count; ++l) {
     if (out.column == 1 && l + 8 < count) prefetch_row(out.data + (l + 8) * out.row, d_v);
@@ -195,9 +231,7 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
     T* out_row = tile.out_rows + l * value_columns;
     for (Index c = d; c < columns; ++c) query_row[c] = T(0);
     for (Index c = d_v; c < value_columns; ++c) out_row[c] = T(0);
-    const RowNorm<T> norm = lse.at(l, 0).norm();
-    tile.maximum[l] = norm.maximum;
-    tile.minus_log_sum[l] = norm.minus_log_sum;
+    const RowNorm<T> norm{tile.maximum[l], tile.minus_log_sum[l]};
     if (!norm.lives()) {
       for (Index c = 0; c < columns; ++c) query_row[c] = T(0);
       for (Index c = 0; c < value_columns; ++c) out_row[c] = T(0);
@@ -215,11 +249,7 @@ HEED_NOINLINE void load_gradient_tile(const GradientTile<T>& tile, const Backwar
     tile.minus_d[l] = minus_d;
     probe += minus_d * T(0) + norm.maximum * T(0) + norm.minus_log_sum * T(0);
   }
-  for (Index l = count; l < rows.packs * width; ++l) {
-    tile.maximum[l] = T(0);
-    tile.minus_log_sum[l] = -std::numeric_limits<T>::infinity();
-    tile.minus_d[l] = T(0);
-  }
+  for (Index l = count; l < rows.packs * width; ++l) tile.minus_d[l] = T(0);
   *tile.finite = probe == T(0) && all_finite<true>(tile.query_rows, columns, Index(1), count, columns) &&
                  all_finite<true>(tile.out_rows, value_columns, Index(1), count, value_columns);
   for (Index t = 0; t < d * lanes; t += width) store(tile.dq + t, zero<T>());
@@ -366,7 +396,7 @@ HEED_NOINLINE void close_keys(const BackwardProblem<T>& p, const BackwardScratch
 template <class T, class Spec>
 HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, Index sequence,
                                  Index key_head, Index piece, T* scratch) {
-  using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
+  using AllRules = std::remove_cvref_t<decltype(spec.template bind<T>(Place{}))>;
   const Shape& shape = p.shape;
   const Index group = shape.heads / shape.key_heads, d = shape.d, d_v = shape.d_v;
   Place keys_place = shape.place(sequence, key_head * group);
@@ -384,16 +414,18 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
 
   for (Index head = key_head * group; head < (key_head + 1) * group; ++head) {
     const Place place = shape.place(sequence, head);
-    const Rules rules = spec.template bind<T>(place);
+    const AllRules all_rules = spec.template bind<T>(place);
+    const auto rules = rules_with_slopes(all_rules);
+    using Rules = std::remove_cvref_t<decltype(rules)>;
     const auto bias = bias_gradient_of(spec, place);
     const auto buckets = bucket_gradient_of(p, spec, place);
-    using Work = BackwardWork<T, Rules, Scorer, std::remove_cvref_t<decltype(bias)>,
+    using Work = BackwardWork<T, Rules, AllRules, Scorer, std::remove_cvref_t<decltype(bias)>,
                               std::remove_cvref_t<decltype(buckets)>>;
     const T factor = Rules::has_terms ? p.scale : p.scale * log2_e<T>;
     Scorer::fill(scorer_memory, spec, head, d, p.scale, factor);
     const Scorer scorer(scorer_memory, d, factor);
     const ScoresByRow<T> by_row =
-        scores_by_row(p, place, Scorer::fused, !Rules::has_terms,
+        scores_by_row(p, place, Scorer::fused, !AllRules::has_terms,
                       scratch + tiles * tile_size + GradientBlocks<T>::size);
     double* const score_sums =
         p.score_sums == nullptr ? nullptr : p.score_sums + (sequence * shape.heads + head) * d;
@@ -420,8 +452,8 @@ HEED_NOINLINE void backward_head(const BackwardProblem<T>& p, const Spec& spec, 
         const GradientKeys<T> block = keys.from(some.begin - begin, from - some.begin);
         for (int g = 0; g < count; ++g) {
           const GradientTile<T> tile(scratch + g * tile_size, d, d_v);
-          const Work work{tile,  blocks,     rows[g], rules,   scorer,         by_row,
-                          block, some.begin, bias,    buckets, parameter_sums, score_sums};
+          const Work work{tile,   blocks, rows[g],    rules, all_rules, scorer,
+                          by_row, block,  some.begin, bias,  buckets,   parameter_sums, score_sums};
           TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
         }
       }

@@ -105,6 +105,15 @@ HEED_INLINE auto rules_of_blocks(const Rules& rules) {
     return rules;
 }
 
+/// Rules without the terms that add the same whatever the score.
+template <class Rules>
+HEED_INLINE auto rules_with_slopes(const Rules& rules) {
+  if constexpr (Rules::adds_by_distance)
+    return rules.without_terms();
+  else
+    return rules;
+}
+
 /// Stored sums of keys [0, keys) become scores.
 template <int packs, class T>
 HEED_INLINE void finish_scores(const NoBlockTerms&, T*, Index) {}

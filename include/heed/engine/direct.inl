@@ -87,7 +87,7 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
             weights[j] *=
                 rules.dropped.template factor<T>(static_cast<Position>(i), static_cast<Position>(j));
         mix_row(weights, scores, place.keys, v, d_v, out, p.out.column);
-        if (p.lse.data != nullptr) p.lse.at(place.query_begin + i, head).put(most, sum);
+        if (p.lse.data != nullptr) p.lse.at(place.query_begin + i, head).put(0, most, sum);
       }
     }
 }

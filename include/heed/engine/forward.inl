@@ -69,8 +69,10 @@ HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, c
       factor[l] = tile.sum[lane + l] == T(0) ? T(0) : T(1) / tile.sum[lane + l];
     lanes_to_rows(tile.output + lane, Index(tile_lanes<T>), factor, count, tile.d_v, out.data + i * out.row,
                   out.row, out.column);
-    if (lse.data != nullptr)
-      for (int l = 0; l < count; ++l) lse.at(i + l, 0).put(tile.maximum[lane + l], tile.sum[lane + l]);
+    if (lse.data != nullptr) {
+      const LogSums<T> of_rows = lse.at(i, 0);
+      for (int l = 0; l < count; ++l) of_rows.put(l * lse.row, tile.maximum[lane + l], tile.sum[lane + l]);
+    }
   }
 }
 

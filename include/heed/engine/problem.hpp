@@ -38,14 +38,14 @@ struct LogSums {
     if (maximum == nullptr) return {data + there, row, column, nullptr, nullptr};
     return {data + there, row, column, maximum + there, log_sum + there};
   }
-  /// Element (0, 0), from what was subtracted and the sum of the powers.
-  HEED_INLINE void put(T most, T sum) const {
+  /// The element that lies `there`, from what was subtracted and the sum of the powers.
+  HEED_INLINE void put(Index there, T most, T sum) const {
     const bool nothing = sum == T(0);
     const T logarithm = nothing ? T(0) : std::log2(sum);
-    *data = nothing ? -std::numeric_limits<T>::infinity() : join_log_sum(most, logarithm);
+    data[there] = nothing ? -std::numeric_limits<T>::infinity() : join_log_sum(most, logarithm);
     if (maximum == nullptr) return;
-    *maximum = nothing ? T(0) : most;
-    *log_sum = logarithm;
+    maximum[there] = nothing ? T(0) : most;
+    log_sum[there] = logarithm;
   }
   /// Of element (0, 0). In a row whose log-sum-exp was changed since, the parts mean nothing.
   HEED_INLINE RowNorm<std::remove_const_t<T>> norm() const {

@@ -169,7 +169,7 @@ HEED_INLINE void write_row(const ForwardProblem<T>& p, Index row, Index head, co
   const T inverse = sum == T(0) ? T(0) : T(1) / sum;
   for (Index c = 0; c < d_v; ++c)
     p.out.data[row * p.out.row + (head * d_v + c) * p.out.column] = total.output[c] * inverse;
-  if (p.lse.data != nullptr) p.lse.at(row, head).put(*total.maximum, sum);
+  if (p.lse.data != nullptr) p.lse.at(row, head).put(0, *total.maximum, sum);
 }
 
 /// The same for all rows of a sequence, [head · queries + i].
