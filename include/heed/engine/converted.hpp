@@ -4,6 +4,7 @@
 #ifndef HEED_ENGINE_CONVERTED_HPP
 #define HEED_ENGINE_CONVERTED_HPP
 
+#include <cassert>
 #include <cstddef>
 #include <type_traits>
 
@@ -57,6 +58,7 @@ class Converted<Scalar, Spec, true> {
     const std::size_t bytes =
         static_cast<std::size_t>(numbers) * sizeof(Number) + most * Workspace::alignment;
     free_ = reinterpret_cast<Number*>((workspace != nullptr ? *workspace : own_).copies(bytes));
+    end_ = free_ + bytes / sizeof(Number);
   }
   Converted(const Converted&) = delete;
   Converted& operator=(const Converted&) = delete;
@@ -127,6 +129,7 @@ class Converted<Scalar, Spec, true> {
     constexpr Index line = static_cast<Index>(Workspace::alignment / sizeof(Number));
     Number* const at = free_;
     free_ += (rows * columns + line - 1) / line * line;
+    assert(free_ <= end_ && "more numbers than were announced");
     return at;
   }
   template <class T>
@@ -181,7 +184,7 @@ class Converted<Scalar, Spec, true> {
 
   const Spec& spec_;
   Workspace own_;
-  Number* free_ = nullptr;
+  Number *free_ = nullptr, *end_ = nullptr;
   Written written_[most] = {};
   int count_ = 0;
 };
