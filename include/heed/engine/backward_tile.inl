@@ -73,12 +73,12 @@ struct GradientKeys {
   }
 };
 
-/// 2^((score - maximum) - log sum), at most 1: a score that rounding has made greater than it was in the forward
-/// pass is no more than that. Products are summed from 0, as where the forward pass found the maximum: the key
-/// that has it loses exactly its own score.
+/// 2^((score - maximum) - log sum), at most 1: a score that rounding has made greater than it was in the
+/// forward pass is no more than that. Products are summed from 0, as where the forward pass found the
+/// maximum: the key that has it loses exactly its own score.
 template <class T>
 HEED_INLINE Pack<T> weight_again(Pack<T> score, Pack<T> maximum, Pack<T> minus_log_sum) {
-  return exp2(min_or_second(zero<T>(), (score - maximum) + minus_log_sum));
+  return exp2<true>((score - maximum) + minus_log_sum);
 }
 
 /// weights[row + c] = 2^(K Qᵀ - lse) for one register tile of keys.
