@@ -237,8 +237,7 @@ TEST(AttentionSaved, TheSameVariantInOtherWords) {
   const Small all(heed::causal(), heed::window(3, 3), heed::bias(b), lambda(), heed::softcap(5.0f));
   // Nested and in another order; the same lambda written twice; the same numbers elsewhere.
   EXPECT_EQ(all.message(heed::softcap(5.0f), heed::spec(heed::bias(moved), again()),
-                        heed::spec(heed::window(3, 3), heed::spec(heed::causal())),
-                        heed::on(heed::serial())),
+                        heed::spec(heed::window(3, 3), heed::spec(heed::causal())), heed::on(heed::serial())),
             "");
   // As one intersection; what is off; 1/sqrt(d) in words; causal() by other names where N = M.
   EXPECT_EQ(all.message(heed::window(3, 3) & heed::window(heed::unbounded, 0, heed::top_left), heed::bias(b),
