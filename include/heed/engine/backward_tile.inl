@@ -9,8 +9,8 @@
 /// The state of a tile. Lane arrays are [row][query lane], row arrays [query][column].
 template <class T>
 struct GradientTile {
-  T* query;          // [d][lanes], times scale (and log2 e unless scores are edited in natural units), or what
-                     // a scorer makes of them; one row more for the scorer
+  T* query;          // [d][lanes], times scale (and log2 e unless scores are edited in natural units), or
+                     // what a scorer makes of them; one row more for the scorer
   T* gradient;       // [d_v][lanes], of the output
   T* dq;             // [d][lanes], without the scale; room for whole packs
   T* query_rows;     // [lanes][d, whole packs], times scale
