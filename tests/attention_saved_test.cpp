@@ -191,7 +191,8 @@ std::string message(const heed::Saved<float>& saved, Index columns, const P&... 
   const auto spec = heed::spec(policies...);
   const heed::Shape shape = heed::detail::make_shape(spec, 6, 8, 6, 8, 6, columns);
   try {
-    heed::detail::check_variant("attention_backward", saved, spec, shape, spec.template scale<float>(shape.d));
+    heed::detail::check_variant("attention_backward", saved, spec, shape,
+                                spec.template scale<float>(shape.d));
   } catch (const std::invalid_argument& e) {
     return e.what();
   }
@@ -243,17 +244,15 @@ TEST(AttentionSaved, TheSameVariantInOtherWords) {
   const Eigen::MatrixXf b = Eigen::MatrixXf::Zero(6, 6), moved = b;
   const auto lambda = [] { return heed::score_with([](auto s, auto, auto) { return s * 0.5f; }); };
   const auto again = [] { return heed::score_with([](auto s, auto, auto) { return s * 0.5f; }); };
-  const auto all =
-      saved_by(heed::causal(), heed::window(3, 3), heed::bias(b), lambda(), heed::softcap(5.0f));
+  const auto all = saved_by(heed::causal(), heed::window(3, 3), heed::bias(b), lambda(), heed::softcap(5.0f));
   // Nested and in another order; the same lambda written twice; the same numbers elsewhere.
   EXPECT_EQ(message(all, 8, heed::softcap(5.0f), heed::spec(heed::bias(moved), again()),
                     heed::spec(heed::window(3, 3), heed::spec(heed::causal())), heed::on(heed::serial())),
             "");
   // As one intersection; what is off; 1/sqrt(d) in words; causal() by other names where N = M.
   EXPECT_EQ(message(all, 8, heed::window(3, 3) & heed::window(heed::unbounded, 0, heed::top_left),
-                    heed::bias(b), heed::when(false, heed::sink(3.0f)),
-                    heed::when(true, heed::softcap(5.0f)), lambda(), heed::scale(1 / std::sqrt(8.0f)),
-                    heed::dropout(0, 4)),
+                    heed::bias(b), heed::when(false, heed::sink(3.0f)), heed::when(true, heed::softcap(5.0f)),
+                    lambda(), heed::scale(1 / std::sqrt(8.0f)), heed::dropout(0, 4)),
             "");
   expect_says("another score term", message(all, 8, heed::causal(), heed::window(3, 3),
                                             heed::bias(b.topRows(1)), lambda(), heed::softcap(5.0f)));
