@@ -156,8 +156,8 @@ struct Counting {
   }
 };
 
-/// Long keys are cut into pieces wherever in the batch they stand, and whichever head sees them: else one task
-/// would do nearly all the work.
+/// Long keys are cut into pieces wherever in the batch they stand, and whichever head sees them: else one
+/// task would do nearly all the work.
 TEST(AttentionThreads, BackwardTasksFollowTheWork) {
   Dice dice(14);
   const auto tasks = [&](std::vector<Index> queries, std::vector<Index> keys, Index heads,

@@ -66,8 +66,8 @@ void check_given(const char* name, const M& m, Index rows, Index columns, const 
     fail(name, " is ", m.rows(), " x ", m.cols(), ", it must be ", rows, " x ", columns, of);
 }
 
-/// dsink += Σ_i exp(sink - lse_i)(dlse_i - D_i), D_i = dout_i · out_i: once through the rows, in order. The sink
-/// in base 2 as the forward pass had it.
+/// dsink += Σ_i exp(sink - lse_i)(dlse_i - D_i), D_i = dout_i · out_i: once through the rows, in order. The
+/// sink in base 2 as the forward pass had it.
 template <class T, class Spec>
 void add_sink_gradients(const BackwardProblem<T>& p, const Spec& spec) {
   const auto& gradient = *spec.template find<sink_gradient_tag>();
@@ -280,29 +280,30 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// @throws std::invalid_argument naming the argument and both sizes, or what another variant differs in from
 ///   the one that was saved, before anything is written; whatever a functor throws
 ///
-/// A variant is told by its masks, terms, selection, dropout, scale, sinks, heads, sequences and sizes, with the
-/// numbers of each; of functions only that there is one and how many parameters it has, of matrices only the size.
-/// Order and nesting do not matter, nor policies that when(false, ·) leaves out; masks that mean the same in
-/// other words are refused, but for causal() and window(unbounded, 0), and `a & b` for both given. A `saved`
-/// whose lse was filled in by hand or has changed since, as by merge_into(), is taken as it is.
+/// A variant is told by its masks, terms, selection, dropout, scale, sinks, heads, sequences and sizes, with
+/// the numbers of each; of functions only that there is one and how many parameters it has, of matrices only
+/// the size. Order and nesting do not matter, nor policies that when(false, ·) leaves out; masks that mean
+/// the same in other words are refused, but for causal() and window(unbounded, 0), and `a & b` for both
+/// given. A `saved` whose lse was filled in by hand or has changed since, as by merge_into(), is taken as it
+/// is.
 ///
 /// Weights are computed again from the log-sum-exp, block by block: nothing of size N × M is stored, and all
 /// a forward pass must keep is its output and three numbers a row and head (recomputation as 1604.06174 wants
-/// it). They are at most 1, whatever the scores, so that finite ones give finite gradients. Products are added
-/// up in the order of the forward pass: a key that has all the weight of its row there has it here too, at any
-/// size of scores. Where keys share it, weights of both passes differ by a factor of exp(±5√d·u·scale·Σ|q||k|) at
-/// most, which is what the forward pass itself is exact to. So they do, times exp(±4u·|s|), where terms of the
-/// score are more than functions of i - j, since they run on dual numbers here; with additive() for at most 8 queries; with key_lists() and a
-/// gradient of biases or parameters; and in rows that go by lse alone. Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass (of additive scores up
-/// to 2.8). Memory beyond the
-/// result: about 1.3 KB · (d + d_v + 100) a thread, and M · (d + d_v) numbers for each of: keys and values
-/// whose rows lie far apart or are columns, and gradients of keys and values of which the same holds or whose
-/// d is not a multiple of the vector's width. Threads: one task for each sequence and key head (all heads of
-/// a sequence where they share a bias's gradient); results are bitwise equal for any number of threads. half
-/// and bfloat16 run in float, 4 bytes more for each number of what is read and written, and gradients are
-/// rounded once; output and log-sum-exp are computed again from q, k and v, because 16 bits of them are too
-/// few (the numbers in `out` and `saved` are not used), and the cost is 3.5 times the forward pass.
-/// Other scalars run in plain loops, which also compute the weights afresh.
+/// it). They are at most 1, whatever the scores, so that finite ones give finite gradients. Products are
+/// added up in the order of the forward pass: a key that has all the weight of its row there has it here too,
+/// at any size of scores. Where keys share it, weights of both passes differ by a factor of
+/// exp(±5√d·u·scale·Σ|q||k|) at most, which is what the forward pass itself is exact to. So they do, times
+/// exp(±4u·|s|), where terms of the score are more than functions of i - j, since they run on dual numbers
+/// here; with additive() for at most 8 queries; with key_lists() and a gradient of biases or parameters; and
+/// in rows that go by lse alone. Cost: pairs · (3 d + 2 d_v) multiply-adds a head, 2.5 times the forward pass
+/// (of additive scores up to 2.8). Memory beyond the result: about 1.3 KB · (d + d_v + 100) a thread, and M ·
+/// (d + d_v) numbers for each of: keys and values whose rows lie far apart or are columns, and gradients of
+/// keys and values of which the same holds or whose d is not a multiple of the vector's width. Threads: one
+/// task for each sequence and key head (all heads of a sequence where they share a bias's gradient); results
+/// are bitwise equal for any number of threads. half and bfloat16 run in float, 4 bytes more for each number of
+/// what is read and written, and gradients are rounded once; output and log-sum-exp are computed again from q, k
+/// and v, because 16 bits of them are too few (the numbers in `out` and `saved` are not used), and the cost is
+/// 3.5 times the forward pass. Other scalars run in plain loops, which also compute the weights afresh.
 /// Sources: 2205.14135, 2307.08691.
 template <class DO, class Q, class K, class V, class O, class Scalar, class... P>
 auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBase<Q>& q,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Which variant a call is, in a few numbers: so that a backward pass can tell whether its forward pass was of
-/// the same.
+/// Which variant a call is, in a few numbers: so that a backward pass can tell whether its forward pass was
+/// of the same.
 ///
 /// Kinds of policies are told apart by the names of their classes, not by addresses: names are the same in
 /// every file of a program. A class says what else tells one of its policies from another by
@@ -9,8 +9,8 @@
 ///     template <class Numbers>
 ///     void identify(Numbers& n) const { n(left, right, alignment); }
 ///
-/// Of a function only that there is one, because two lambdas of the same text have different types; of matrices
-/// only the size.
+/// Of a function only that there is one, because two lambdas of the same text have different types; of
+/// matrices only the size.
 #ifndef HEED_CORE_FINGERPRINT_HPP
 #define HEED_CORE_FINGERPRINT_HPP
 
@@ -39,8 +39,8 @@ constexpr bool is_of_name(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
-/// Where the name of the class P begins in what the compiler calls a function of P: behind its namespaces, and
-/// without its arguments.
+/// Where the name of the class P begins in what the compiler calls a function of P: behind its namespaces,
+/// and without its arguments.
 constexpr std::size_t class_name_begin(const char* text) {
   std::size_t at = 0;
   while (!(text[at] == 'P' && text[at + 1] == ' ' && text[at + 2] == '=')) ++at;
@@ -75,8 +75,8 @@ HEED_INLINE constexpr std::uint64_t mix(std::uint64_t h, std::uint64_t x) {
   return h ^ (h >> 32);
 }
 
-/// What tells a policy from others, 0 for one that does nothing, and the function that makes such policies, for
-/// messages: `static constexpr const char* made_by`, or else the name of the class.
+/// What tells a policy from others, 0 for one that does nothing, and the function that makes such policies,
+/// for messages: `static constexpr const char* made_by`, or else the name of the class.
 template <class P>
 struct Identity {
   HEED_INLINE static std::uint64_t number(const P& p, const Shape& shape);
@@ -185,12 +185,23 @@ struct Identity<MaskWhen<P>> : IdentityWhen<MaskWhen<P>> {};
 template <class P>
 struct Identity<TermWhen<P>> : IdentityWhen<TermWhen<P>> {};
 
+HEED_INLINE bool has_part(const Fingerprint& f, int part) { return (f.present >> part & 1u) != 0; }
+HEED_INLINE void begin_part(Fingerprint& f, Fingerprint::Part part, const char* name) {
+  f.present |= 1u << part;
+  f.number[part] = 0;
+  f.name[part] = name;
+}
+inline bool same_part(const Fingerprint& a, const Fingerprint& b, int part) {
+  return has_part(a, part) == has_part(b, part) && (!has_part(a, part) || a.number[part] == b.number[part]);
+}
+
 template <class Wide, class P>
 HEED_INLINE void add_to_fingerprint(Fingerprint& f, const P& p, const Shape& shape) {
   const auto add = [&](Fingerprint::Part part) {
     const std::uint64_t number = Identity<P>::number(p, shape);
+    if (number == 0) return;
+    if (!has_part(f, part)) begin_part(f, part, Identity<P>::name(p));
     f.number[part] += number;
-    if (number != 0 && f.name[part] == nullptr) f.name[part] = Identity<P>::name(p);
   };
   (void)add;
   if constexpr (mask<P>) {
@@ -211,7 +222,9 @@ HEED_INLINE void add_to_fingerprint(Fingerprint& f, const P& p, const Shape& sha
       any |= logit != -std::numeric_limits<Wide>::infinity();
       numbers(logit);
     }
-    if (any) f.number[Fingerprint::sink] = numbers.sum(), f.name[Fingerprint::sink] = "sink";
+    if (!any) return;
+    begin_part(f, Fingerprint::sink, "sink");
+    f.number[Fingerprint::sink] = numbers.sum();
   }
 }
 
@@ -222,12 +235,12 @@ HEED_INLINE void add_term_to_fingerprint(Fingerprint& f, const P& p, const Shape
     const std::uint64_t number = Identity<P>::number(p, shape);
     if (number == 0) return;
     constexpr int at = bound_t<P>::stage;
+    if (!has_part(f, Fingerprint::terms)) begin_part(f, Fingerprint::terms, Identity<P>::name(p));
     std::uint64_t& all = f.number[Fingerprint::terms];
     if constexpr (at == stage::position || at == stage::bias)
       all += number;
     else
       all = mix(all, number);
-    if (f.name[Fingerprint::terms] == nullptr) f.name[Fingerprint::terms] = Identity<P>::name(p);
   }
 }
 
@@ -250,8 +263,9 @@ HEED_INLINE void take_fingerprint(Fingerprint& f, const Spec<P...>& spec, const 
   f.d = shape.d, f.d_v = shape.d_v;
   f.sequences = shape.sequences;
   if constexpr (std::is_floating_point_v<Scale>) f.scale = static_cast<double>(scale);
-  for (int part = 0; part < Fingerprint::parts; ++part) f.number[part] = 0, f.name[part] = nullptr;
+  f.present = 0;
   if (shape.sequences != 1) {
+    begin_part(f, Fingerprint::sequence_rows, "sequences");
     PolicyNumbers rows(0, shape);
     for (Index s = 0; s <= shape.sequences; ++s) rows(shape.query_offsets[s], shape.key_offsets[s]);
     f.number[Fingerprint::sequence_rows] = rows.sum();
@@ -283,20 +297,20 @@ HEED_NOINLINE inline void refuse_variant(const char* who, const Fingerprint& sav
   sizes(" rows of k", saved.keys, now.keys);
   sizes(" columns of q a head", saved.d, now.d);
   sizes(" columns of v a head", saved.d_v, now.d_v);
-  if (saved.scale != now.scale)
-    fail(before(), "a scale of ", saved.scale, ", this call has ", now.scale);
+  if (saved.scale != now.scale) fail(before(), "a scale of ", saved.scale, ", this call has ", now.scale);
   constexpr const char* kinds[] = {"mask",    "score term", "additive score", "selection", "weight function",
                                    "dropout", "sink",       "sequences"};
-  if (saved.number[Fingerprint::sequence_rows] != now.number[Fingerprint::sequence_rows])
+  if (!same_part(saved, now, Fingerprint::sequence_rows))
     fail(before(), "sequences() of other lengths than this call");
   for (int part = 0; part < Fingerprint::parts; ++part) {
-    if (saved.number[part] == now.number[part]) continue;
+    if (same_part(saved, now, part)) continue;
     const auto name = [&](const Fingerprint& f) {
-      return f.name[part] == nullptr ? std::string("no ") + kinds[part] : spoken_name(f.name[part]);
+      return has_part(f, part) ? spoken_name(f.name[part]) : std::string("no ") + kinds[part];
     };
     const std::string old_name = name(saved), new_name = name(now);
     if (old_name != new_name) fail(before(), old_name, ", this call has ", new_name);
-    fail(before(), "another ", kinds[part], ": ", old_name, " with other numbers than this call, or beside others");
+    fail(before(), "another ", kinds[part], ": ", old_name,
+         " with other numbers than this call, or beside others");
   }
   fail(before(), "other policies than this call");
 }
@@ -322,8 +336,8 @@ HEED_NOINLINE bool lse_changed(const Saved<Scalar>& saved) {
   return false;
 }
 
-/// Throws std::invalid_argument where the call that saved was of another variant. What was merged, or filled in
-/// by hand, is not asked.
+/// Throws std::invalid_argument where the call that saved was of another variant. What was merged, or filled
+/// in by hand, is not asked.
 template <class Scalar, class Scale, class... P>
 void check_variant(const char* who, const Saved<Scalar>& saved, const Spec<P...>& spec, const Shape& shape,
                    const Scale& scale) {
@@ -333,8 +347,9 @@ void check_variant(const char* who, const Saved<Scalar>& saved, const Spec<P...>
   take_fingerprint(now, spec, shape, scale);
   bool same = before.queries == now.queries && before.keys == now.keys && before.heads == now.heads &&
               before.key_heads == now.key_heads && before.d == now.d && before.d_v == now.d_v &&
-              before.sequences == now.sequences && before.scale == now.scale;
-  for (int part = 0; part < Fingerprint::parts; ++part) same &= before.number[part] == now.number[part];
+              before.sequences == now.sequences && before.scale == now.scale && before.present == now.present;
+  if (now.present != 0)
+    for (int part = 0; part < Fingerprint::parts; ++part) same &= same_part(before, now, part);
   if (!same && !lse_changed(saved)) refuse_variant(who, before, now);
 }
 

@@ -2,9 +2,9 @@
 // The backward pass of one key head: its query heads' tiles walk over the keys as in the forward pass, and
 // add up dk and dv where the keys lie.
 
-/// The scores of few queries. A sum of products rounds by the order in which it is taken, and at great scores a
-/// weight is that of the forward pass only where its score is, bit for bit. The forward pass takes few queries
-/// row by row (streamed.inl) and tiny problems pair by pair (direct.inl), and so does this.
+/// The scores of few queries. A sum of products rounds by the order in which it is taken, and at great
+/// scores a weight is that of the forward pass only where its score is, bit for bit. The forward pass takes
+/// few queries row by row (streamed.inl) and tiny problems pair by pair (direct.inl), and so does this.
 template <class T>
 struct ScoresByRow {
   enum class Order { lanes, rows, pairs };
@@ -17,11 +17,13 @@ struct ScoresByRow {
 
   HEED_NOINLINE void load_queries(Index count) const {
     const T factor = scale * unit;
-    for (Index i = 0; order == Order::rows && i < count; ++i) copy_scaled(q.at(i, 0), d, factor, queries + i * d);
+    if (order != Order::rows) return;
+    for (Index i = 0; i < count; ++i) copy_scaled(q.at(i, 0), d, factor, queries + i * d);
   }
   /// out[t · tile_lanes + l] for queries i + l and the block's keys, the first of which is key j; 0 in lanes
   /// without a query.
-  HEED_NOINLINE void scores(Index i, Index count, const KeyBlock<T>& block, Index j, int lanes, T* out) const {
+  HEED_NOINLINE void scores(Index i, Index count, const KeyBlock<T>& block, Index j, int lanes,
+                            T* out) const {
     if (order == Order::rows) {
       T rows[most_streamed_queries * block_keys];
       dot_rows(count, queries + i * d, d, block.k, block.k_row, block.keys, d, rows, block_keys);
@@ -34,10 +36,16 @@ struct ScoresByRow {
       for (Index l = 0; l < lanes; ++l) {
         T& s = out[t * tile_lanes<T> + l];
         s = T(0);
-        if (l < count) s = scale * dot(q.at(i + l, 0).data, q.column, k.at(j + t, 0).data, k.column, d) * unit;
+        if (l < count)
+          s = scale * dot(q.at(i + l, 0).data, q.column, k.at(j + t, 0).data, k.column, d) * unit;
       }
   }
 };
+
+/// Scores from so much on, in base 2, are great: below, orders of summation differ by less than weights are
+/// exact to anyway, and tiles are faster.
+template <class T>
+inline constexpr T great_score = T(64);
 
 /// Those of one head; `memory` has room for what rows_numbers() says.
 template <class T>
@@ -49,7 +57,15 @@ ScoresByRow<T> scores_by_row(const BackwardProblem<T>& p, const Place& place, bo
                              T* memory) {
   using Order = typename ScoresByRow<T>::Order;
   const Index d = p.shape.d, key_head = place.head / (place.heads / place.key_heads);
-  const bool pairs = products && is_direct(p), rows = products && !pairs && is_streamed(place.queries);
+  bool pairs = products && is_direct(p), rows = products && !pairs && is_streamed(place.queries);
+  if (pairs || rows) {
+    bool great = false;
+    for (Index i = 0; i < place.queries; ++i) {
+      const T maximum = p.lse.at(place.query_begin + i, place.head).norm().maximum;
+      great |= maximum > great_score<T> || maximum < -great_score<T>;
+    }
+    pairs &= great, rows &= great;
+  }
   const ScoresByRow<T> scores{pairs ? Order::pairs : rows ? Order::rows : Order::lanes,
                               p.q.at(place.query_begin, place.head * d),
                               p.k.at(place.key_begin, key_head * d),
@@ -61,9 +77,9 @@ ScoresByRow<T> scores_by_row(const BackwardProblem<T>& p, const Place& place, bo
   return scores;
 }
 
-/// What the backward pass does with a stretch of keys.
-/// Functions of i - j (ALiBi, T5's bias) are added to whole blocks, as in the forward pass: they have a slope of 1,
-/// and `Rules` are those without them; with other terms `AllRules` are the same.
+/// What the backward pass does with a stretch of keys. Functions of i - j (ALiBi, T5's bias) are added to
+/// whole blocks, as in the forward pass: they have a slope of 1, and `Rules` are those without them; with
+/// other terms `AllRules` are the same.
 template <class T, class Rules, class AllRules, class Scorer, class Bias, class Buckets>
 struct BackwardWork {
   static constexpr bool adds_by_distance = AllRules::adds_by_distance;
@@ -125,7 +141,8 @@ struct BackwardWork {
       if constexpr (adds_by_distance)
         if (in_lanes) {
           BlockTerms<T, AllRules> terms;
-          finish_scores<packs>(terms.of(all_rules, i, j, count, packs * Pack<T>::width), blocks.seen + lane, count);
+          finish_scores<packs>(terms.of(all_rules, i, j, count, packs * Pack<T>::width), blocks.seen + lane,
+                               count);
         }
       if constexpr (Rules::parameters > 0)
         if (parameter_sums != nullptr)
@@ -180,12 +197,14 @@ struct BackwardWork {
 
 /// What scores lose, of `count` rows; lanes behind them see nothing.
 template <class T>
-HEED_NOINLINE void load_norms(const GradientTile<T>& tile, const LogSums<const T>& lse, Index count, int packs) {
+HEED_NOINLINE void load_norms(const GradientTile<T>& tile, const LogSums<const T>& lse, Index count,
+                              int packs) {
   constexpr int width = Pack<T>::width;
   const Pack<T> nothing = broadcast(-std::numeric_limits<T>::infinity());
   for (Index l = 0; l < packs * width; l += width) {
     if (lse.maximum != nullptr && lse.row == 1 && l + width <= count) {
-      const Pack<T> whole = load(lse.data + l), maximum = load(lse.maximum + l), log_sum = load(lse.log_sum + l);
+      const Pack<T> whole = load(lse.data + l), maximum = load(lse.maximum + l),
+                    log_sum = load(lse.log_sum + l);
       const Pack<T> joined = (maximum + log_sum) / broadcast(log2_e<T>);
       store(tile.maximum + l, maximum);
       store(tile.minus_log_sum + l, where_equal(joined, whole, zero<T>() - log_sum, nothing));

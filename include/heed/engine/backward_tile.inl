@@ -9,16 +9,16 @@
 /// The state of a tile. Lane arrays are [row][query lane], row arrays [query][column].
 template <class T>
 struct GradientTile {
-  T* query;       // [d][lanes], times scale (and log2 e unless scores are edited in natural units), or what a
-                  // scorer makes of them; one row more for the scorer
-  T* gradient;    // [d_v][lanes], of the output
-  T* dq;          // [d][lanes], without the scale; room for whole packs
-  T* query_rows;  // [lanes][d, whole packs], times scale
-  T* out_rows;    // [lanes][d_v, whole packs], gradient of the output
+  T* query;          // [d][lanes], times scale (and log2 e unless scores are edited in natural units), or
+                     // what a scorer makes of them; one row more for the scorer
+  T* gradient;       // [d_v][lanes], of the output
+  T* dq;             // [d][lanes], without the scale; room for whole packs
+  T* query_rows;     // [lanes][d, whole packs], times scale
+  T* out_rows;       // [lanes][d_v, whole packs], gradient of the output
   T* maximum;        // [lanes], and
-  T* minus_log_sum;  // [lanes], both of which scores lose, in base 2; see RowNorm
-  T* minus_d;     // [lanes]
-  bool* finite;   // are all numbers of this tile finite?
+  T* minus_log_sum;  // [lanes], both of which scores lose, in base 2: see RowNorm
+  T* minus_d;        // [lanes]
+  bool* finite;      // are all numbers of this tile finite?
   Index d, d_v;
 
   static Index size(Index d, Index d_v) {
@@ -73,12 +73,12 @@ struct GradientKeys {
   }
 };
 
-/// 2^((score - maximum) - log sum), at most 1: a score that rounding has made greater than it was in the forward
-/// pass is no more than that. Products are summed from 0, as where the forward pass found the maximum: the key
-/// that has it loses exactly its own score.
+/// 2^((score - maximum) - log sum), at most 1: a score that rounding has made greater than it was in the
+/// forward pass is no more than that. Products are summed from 0, as where the forward pass found the
+/// maximum: the key that has it loses exactly its own score.
 template <class T>
 HEED_INLINE Pack<T> weight_again(Pack<T> score, Pack<T> maximum, Pack<T> minus_log_sum) {
-  return exp2(min_or_second(zero<T>(), (score - maximum) + minus_log_sum));
+  return exp2<true>((score - maximum) + minus_log_sum);
 }
 
 /// weights[row + c] = 2^(K Qᵀ - lse) for one register tile of keys.

@@ -14,8 +14,8 @@ Index tiled_tasks(const ForwardProblem<T>& p) {
   return slot_count(p.shape, group_tiles(p) * tile_lanes<T>) * p.shape.heads;
 }
 
-/// How many keys the last `lanes` queries of a sequence see of its first stretch: what tells a window from the
-/// rest, before any work.
+/// How many keys the last `lanes` queries of a sequence see of its first stretch: what tells a window from
+/// the rest, before any work.
 template <class T, class Spec>
 Index last_span(const Spec& spec, const Place& place, Index lanes) {
   using Rules = std::remove_cvref_t<decltype(spec.template bind<T>(place))>;
@@ -30,8 +30,8 @@ Index last_span(const Spec& spec, const Place& place, Index lanes) {
   }
 }
 
-/// Do the last queries see less than half of the keys? Asked of the sequence with most pairs, where most of the
-/// work is, and on the mean of its heads, which may have masks of their own.
+/// Do the last queries see less than half of the keys? Asked of the sequence with most pairs, where most of
+/// the work is, and on the mean of its heads, which may have masks of their own.
 template <class T, class Spec>
 bool is_narrow(const ForwardProblem<T>& p, const Spec& spec) {
   Index longest = 0;
@@ -48,10 +48,10 @@ bool is_narrow(const ForwardProblem<T>& p, const Spec& spec) {
   return 2 * seen < p.shape.place(longest, 0).keys * p.shape.heads;
 }
 
-/// Into how many pieces the keys of every key head are cut: as many as make up for too few tasks of equal work.
-/// That depends on the shape and the masks alone, so that results do not depend on the number of threads. Where
-/// masks leave the last queries less than half of the keys, in most of the work, there are no pieces: every
-/// query's tile would load for pieces of which it sees nothing.
+/// Into how many pieces the keys of every key head are cut: as many as make up for too few tasks of equal
+/// work. That depends on the shape and the masks alone, so that results do not depend on the number of
+/// threads. Where masks leave the last queries less than half of the keys, in most of the work, there are no
+/// pieces: every query's tile would load for pieces of which it sees nothing.
 template <class T, class Spec>
 HEED_NOINLINE Index pieces_for(const BackwardProblem<T>& p, const Spec& spec) {
   constexpr Index enough_tasks = 16, most_pieces = 8, worth_cutting = 4096;

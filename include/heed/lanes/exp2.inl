@@ -43,9 +43,12 @@ HEED_INLINE Pack<T> exp2_fraction(Pack<T> f) {
 /// 2^x to within 2 ULP for x in [-126, 127] (float) or [-1022, 1023] (double); exactly 0 below, also for
 /// -inf; infinity from 128 (1024) up. NaN stays NaN. Weights that would be subnormal are 0 because products
 /// with subnormal numbers take a hundred cycles.
-template <class T>
+///
+/// With `at_most_1`, 2^min(x, 0).
+template <bool at_most_1 = false, class T>
 HEED_INLINE Pack<T> exp2(Pack<T> x) {
 #if HEED_LANES == HEED_LANES_AVX512
+  if constexpr (at_most_1) x = min_or_second(zero<T>(), x);
   // x - floor(x) is defined as 0 at infinity: no clamp. "Not less" keeps NaN.
   if constexpr (sizeof(T) == 4) {
     const Pack<T> f = {_mm512_maskz_reduce_ps(0xFFFF, x.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
@@ -61,7 +64,8 @@ HEED_INLINE Pack<T> exp2(Pack<T> x) {
   // exactly 0, or infinity.
   constexpr int bias = sizeof(T) == 4 ? 127 : 1023;
   constexpr int mantissa = sizeof(T) == 4 ? 23 : 52;
-  const Pack<T> y = min_or_second(broadcast(T(bias + 1)), max_or_second(broadcast(T(-bias)), x));
+  const Pack<T> y =
+      min_or_second(broadcast(T(at_most_1 ? 0 : bias + 1)), max_or_second(broadcast(T(-bias)), x));
 #if HEED_LANES == HEED_LANES_AVX2
   if constexpr (sizeof(T) == 4) {
     const __m256 n = _mm256_floor_ps(y.raw);
