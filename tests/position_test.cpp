@@ -76,7 +76,8 @@ TEST(Sinusoidal, OrdersOddWidthsRangesAndBatches) {
   EXPECT_THROW(heed::add_sinusoidal(x, {}, std::vector<int>{0, 8}), std::invalid_argument);
 }
 
-/// The timing signal of the paper's first implementation: sin(t f_i), then cos(t f_i), f_i = 10000^(-i / 127).
+/// The timing signal of the paper's first implementation: sin(t f_i), then cos(t f_i), f_i = 10000^(-i /
+/// 127).
 TEST(Sinusoidal, HalvesAndFrequenciesThatReachTheBase) {
   const auto timing = heed::sinusoidal<Eigen::MatrixXd>(
       6, 256, {.pairs = heed::ColumnPairs::halves, .reaches_base = true});

@@ -352,16 +352,16 @@ void rotary_gradient(X&& dx, const Rotary& options, const R& offsets, const S& f
   detail::rotate(dx, options, true, detail::rotary_runs(options, offsets, firsts));
 }
 
-/// The same with cosines and sines of the caller's (scaled, stretched or learnt angles, tables that belong to
-/// published weights): a row at position t, counted as above, and pair p take cosines(t, p) and sines(t, p) for
-/// cos θ and sin θ. `options.base` does not matter.
+/// The same with cosines and sines of the caller's (scaled, stretched or learnt angles, tables that belong
+/// to published weights): a row at position t, counted as above, and pair p take cosines(t, p) and sines(t,
+/// p) for cos θ and sin θ. `options.base` does not matter.
 ///
 ///     heed::rotary(q, cosines, sines, {.heads = 8, .pairs = heed::ColumnPairs::halves});
 ///
 /// @param cosines, sines positions × w/2: a column for each pair, not for each column of a head. Any dense
 ///   expression of numbers
-/// @throws std::invalid_argument, before anything is written, also for tables of another number of columns, or
-///   without a row for some position
+/// @throws std::invalid_argument, before anything is written, also for tables of another number of columns,
+///   or without a row for some position
 template <class X, class C, class S>
 void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
             const Rotary& options = {}) {

@@ -195,12 +195,13 @@ class ScoreWith : public term_tag {
 
 /// s <- f(s, pair), after scale, softcap, positions and biases, in natural units; several act in the order
 /// given (FlexAttention's score_mod). f takes the score and a heed::Pair, which has a name for everything:
-/// `score_with([](auto s, heed::Pair p) { return s - 0.1f * (p.query - p.key); })`; or the score and positions
-/// in this order: (s, i, j), (s, i, j, head) or (s, i, j, head, sequence), 32-bit and inside their sequence.
-/// s is of whatever type the pass computes in (take it as `auto`; a derivative is found by calling f with a
-/// heed::dual, which std::tanh, say, does not take). -inf hides the pair. f is never called on a pair that a mask hides; it may be called from several threads, in any
-/// order, any number of times; what it throws reaches the caller. Owned if an rvalue, referred to if not. For
-/// speed use heed::exp, log, tanh, abs, max, min, select. With scalars that are expression templates
+/// `score_with([](auto s, heed::Pair p) { return s - 0.1f * (p.query - p.key); })`; or the score and
+/// positions in this order: (s, i, j), (s, i, j, head) or (s, i, j, head, sequence), 32-bit and inside
+/// their sequence. s is of whatever type the pass computes in (take it as `auto`; a derivative is found by
+/// calling f with a heed::dual, which std::tanh, say, does not take). -inf hides the pair. f is never
+/// called on a pair that a mask hides; it may be called from several threads, in any order, any number of
+/// times; what it throws reaches the caller. Owned if an rvalue, referred to if not. For speed use
+/// heed::exp, log, tanh, abs, max, min, select. With scalars that are expression templates
 /// (Eigen::AutoDiffScalar) it must return a value: `return decltype(s)(s * 2);`.
 template <class F>
 auto score_with(F&& f) {
