@@ -27,9 +27,10 @@ struct BoundMaskWhere {
   HEED_INLINE bool visible(Position i, Position j) const {
     const auto& f = functor.get();
     using F = std::remove_cvref_t<decltype(f)>;
-    static_assert(takes_positions<F> || takes_pair<F>,
-                  "heed: the function given to mask_where takes (heed::Pair pair), or (i, j), (i, j, head) or "
-                  "(i, j, head, sequence), all heed::Position, and is const");
+    static_assert(
+        takes_positions<F> || takes_pair<F>,
+        "heed: the function given to mask_where takes (heed::Pair pair), or (i, j), (i, j, head) or "
+        "(i, j, head, sequence), all heed::Position, and is const");
     if constexpr (takes_positions<F> || takes_pair<F>)
       return static_cast<bool>(ask_about_pair(f, origin, i, j));
     else
@@ -47,8 +48,7 @@ class MaskWhere : public mask_tag {
 
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
-    if constexpr (detail::asks_for_pair<F>)
-      detail::check_pair_rows("mask_where", shape);
+    if constexpr (detail::asks_for_pair<F>) detail::check_pair_rows("mask_where", shape);
   }
   auto bind(const Place& place) const {
     using Functor = detail::bound_functor<Holder>;

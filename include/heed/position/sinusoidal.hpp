@@ -22,9 +22,10 @@ namespace heed::inline HEED_ABI {
 struct Sinusoidal {
   Index first = 0;      ///< position of the first row; may be negative
   double base = 10000;  ///< wavelengths grow from 2π towards 2π · base
-  ColumnPairs pairs = ColumnPairs::interleaved;  ///< where a sine's cosine stands: beside it, or half the width on
-  /// The frequencies: base^{-2i/w} as in 1706.03762, whose last stops short of 1 / base, or base^{-i/(w/2 -
-  /// 1)}, whose last is 1 / base (the first implementation of that paper, and what many took over from it).
+  /// Where a sine has its cosine: beside it, or half the width further on.
+  ColumnPairs pairs = ColumnPairs::interleaved;
+  /// The frequencies f_i: base^{-2i/w} as in 1706.03762, whose last stops short of 1 / base, or
+  /// base^{-i/(w/2 - 1)}, whose last is 1 / base (that paper's first implementation, and many after it).
   bool reaches_base = false;
 };
 

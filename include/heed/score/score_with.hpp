@@ -62,15 +62,17 @@ struct BoundScoreWith {
 template <class F, class S, int n>
 struct ScoreFunctorWithParameters {
   static constexpr Fit fit = fit_of<F, S, std::array<S, n>>();
-  static_assert(fit != Fit::values_only,
-                "heed: the function given to score_with does not take dual numbers: it is differentiated by "
-                "calling it with heed::dual for the score and an array of them for the parameters, so write "
-                "`auto s, const auto& p`, and heed::tanh in place of std::tanh (so too exp, log, abs, max, min, "
-                "select)");
-  static_assert(fit != Fit::none,
-                "heed: the function given to score_with with parameters takes (s, p, heed::Pair pair), or (s, "
-                "p, i, j), (s, p, i, j, head) or (s, p, i, j, head, sequence), s of the score's type and p an "
-                "array of it (take both as auto), the rest heed::Position, and is const");
+  static_assert(
+      fit != Fit::values_only,
+      "heed: the function given to score_with does not take dual numbers: it is differentiated by "
+      "calling it with heed::dual for the score and an array of them for the parameters, so write "
+      "`auto s, const auto& p`, and heed::tanh in place of std::tanh (so too exp, log, abs, max, min, "
+      "select)");
+  static_assert(
+      fit != Fit::none,
+      "heed: the function given to score_with with parameters takes (s, p, heed::Pair pair), or (s, "
+      "p, i, j), (s, p, i, j, head) or (s, p, i, j, head, sequence), s of the score's type and p an "
+      "array of it (take both as auto), the rest heed::Position, and is const");
 };
 
 /// n parameters of the scalar X, for one head.
@@ -154,8 +156,7 @@ class ScoreWithParameters : public term_tag {
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
     using Numbers = std::array<double, parameters>;
-    if constexpr (detail::asks_for_pair<F, double, Numbers>)
-      detail::check_pair_rows("score_with", shape);
+    if constexpr (detail::asks_for_pair<F, double, Numbers>) detail::check_pair_rows("score_with", shape);
     if constexpr (Shape_::is_matrix)
       if (theta_.get().rows() != shape.heads)
         detail::fail("score_with: parameters for ", theta_.get().rows(), " heads, there are ", shape.heads);
@@ -181,8 +182,7 @@ class ScoreWith : public term_tag {
 
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
-    if constexpr (detail::asks_for_pair<F, double>)
-      detail::check_pair_rows("score_with", shape);
+    if constexpr (detail::asks_for_pair<F, double>) detail::check_pair_rows("score_with", shape);
   }
   auto bind(const Place& place) const {
     using Functor = detail::bound_functor<Holder>;
@@ -226,13 +226,14 @@ auto score_with(F&& f, Theta&& theta) {
     return score_with(std::forward<F>(f), std::array<Plain, 1>{theta});
   } else if constexpr (detail::ParameterShape<Plain>::count > 0) {
     auto numbers = detail::own_parameters(theta);
-    return ScoreWithParameters<detail::stored<F>, decltype(numbers)>(
-        detail::stored<F>(std::forward<F>(f)), std::move(numbers));
+    return ScoreWithParameters<detail::stored<F>, decltype(numbers)>(detail::stored<F>(std::forward<F>(f)),
+                                                                     std::move(numbers));
   } else {
-    static_assert(detail::ParameterShape<Plain>::count > 0,
-                  "heed: the parameters of score_with are a number, an std::array, a fixed-size Eigen vector, "
-                  "or an Eigen matrix of fixed width with a row for each head: their number must be known to "
-                  "the compiler (not std::vector or Eigen::VectorXf)");
+    static_assert(
+        detail::ParameterShape<Plain>::count > 0,
+        "heed: the parameters of score_with are a number, an std::array, a fixed-size Eigen vector, "
+        "or an Eigen matrix of fixed width with a row for each head: their number must be known to "
+        "the compiler (not std::vector or Eigen::VectorXf)");
     return score_with([](auto s, Pair) { return s; });  // so that no other error follows
   }
 }

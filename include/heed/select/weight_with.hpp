@@ -95,8 +95,7 @@ class WeightWith : public weight_function_tag {
   explicit WeightWith(Holder functor) : functor_(std::move(functor)) {}
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
-    if constexpr (detail::asks_for_pair<F, double>)
-      detail::check_pair_rows("weight_with", shape);
+    if constexpr (detail::asks_for_pair<F, double>) detail::check_pair_rows("weight_with", shape);
   }
   auto bind_weights(const Place& place) const {
     using Functor = detail::bound_functor<Holder>;
@@ -116,8 +115,7 @@ class WeightWithRow : public weight_function_tag {
   WeightWithRow(Holder functor, X x) : functor_(std::move(functor)), x_(std::move(x)) {}
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
-    if constexpr (detail::asks_for_pair<F, double, double>)
-      detail::check_pair_rows("weight_with", shape);
+    if constexpr (detail::asks_for_pair<F, double, double>) detail::check_pair_rows("weight_with", shape);
     if (x_.get().rows() != shape.queries || x_.get().cols() != shape.heads)
       detail::fail("weight_with: the numbers of the rows are ", x_.get().rows(), " x ", x_.get().cols(),
                    ", they must be ", shape.queries, " x ", shape.heads);
