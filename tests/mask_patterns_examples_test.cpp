@@ -171,7 +171,7 @@ TEST(MaskPatterns, RandomBlocksAreDistinctWholeAndEvenlySpread) {
   EXPECT_EQ(heed::visible_pairs(heed::random_blocks(4, 0, 3), n, n), 0);
 }
 
-/// What a policy refers to may change between calls, what it owns may go.
+/// Once a policy is made, its lists may change or go.
 TEST(MaskPatterns, ListsAreCopied) {
   std::vector<Index> offsets{0, 1, 2}, columns{0, 1};
   const auto copied = heed::block_sparse(2, offsets, columns);
