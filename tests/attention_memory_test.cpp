@@ -98,8 +98,9 @@ TEST(AttentionMemory, PoliciesMadeOnceAreTakenWithoutAllocating) {
   const Operands x(70, 150, 48, 40);
   const std::vector<Index> q_offsets{0, 3, 70}, k_offsets{0, 100, 150}, lefts{60, 30}, rights{0, 5};
   const std::vector<float> numbers{0.5f, 0.25f};
-  const auto spec = heed::spec(heed::heads(2), heed::sequences(q_offsets, k_offsets), heed::windows(lefts, rights),
-                               heed::alibi(numbers), heed::sink(numbers), alone);
+  const auto spec =
+      heed::spec(heed::heads(2), heed::sequences(q_offsets, k_offsets), heed::windows(lefts, rights),
+                 heed::alibi(numbers), heed::sink(numbers), alone);
   const auto lengths = heed::lengths({90, 50});
   heed::Workspace workspace;
   RowMatrix<float> out(70, 40);

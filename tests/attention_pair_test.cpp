@@ -60,13 +60,14 @@ TEST(AttentionPair, NamesOfOnePair) {
   shape.query_offsets = q, shape.key_offsets = k;
   const heed::Place place = shape.place(1, 1);
   const auto encode = [](auto s, Pair p) {
-    return s + static_cast<float>(p.query + 10 * p.key + 100 * p.head + 1000 * p.sequence + 10000 * p.query_row +
-                                  100000 * p.key_row);
+    return s + static_cast<float>(p.query + 10 * p.key + 100 * p.head + 1000 * p.sequence +
+                                  10000 * p.query_row + 100000 * p.key_row);
   };
   const auto score = heed::score_with(encode);
   EXPECT_EQ(score.bind(place)(0.0f, 2, 1), 2 + 10 + 100 + 1000 + 10000 * 4 + 100000 * 7);
   const std::array<float, 1> half{0.5f};
-  const auto learnt = heed::score_with([&](auto s, const auto& p, Pair pair) { return encode(s + p[0], pair); }, half);
+  const auto learnt =
+      heed::score_with([&](auto s, const auto& p, Pair pair) { return encode(s + p[0], pair); }, half);
   EXPECT_EQ(learnt.bind(place)(0.0f, 2, 1), 0.5f + 2 + 10 + 100 + 1000 + 10000 * 4 + 100000 * 7);
   const auto weight = heed::weight_with(encode);
   EXPECT_EQ(weight.bind_weights(place)(0.0f, 2, 1), 2 + 10 + 100 + 1000 + 10000 * 4 + 100000 * 7);
@@ -138,7 +139,8 @@ struct ByPosition {
   Rows rows;
   template <class S>
   S operator()(S s, Position i, Position j, Position h, Position b) const {
-    return Decay{rows}(s, Pair{i, j, h, b, static_cast<Position>(rows.q[b] + i), static_cast<Position>(rows.k[b] + j)});
+    return Decay{rows}(
+        s, Pair{i, j, h, b, static_cast<Position>(rows.q[b] + i), static_cast<Position>(rows.k[b] + j)});
   }
 };
 struct Halved {
@@ -181,10 +183,12 @@ TEST(AttentionPair, EveryOtherPath) {
   Matrix<float> doubled = v;
   for (Index j = 1; j < doubled.rows(); j += 2) doubled.row(j) *= 2;
   EXPECT_TRUE(close(weighed, halved(doubled)));
-  (void)heed::attention(q, k, v, named, heed::sparsemax(), heed::weight_with(Halved{rows}), heed::save(saved));
+  (void)heed::attention(q, k, v, named, heed::sparsemax(), heed::weight_with(Halved{rows}),
+                        heed::save(saved));
   const auto rows_of = heed::attention_backward(dout, q, k, v, weighed, saved, named, heed::sparsemax(),
                                                 heed::weight_with(Halved{rows}));
-  Matrix<float> dv = heed::attention_backward(dout, q, k, doubled, weighed, saved, named, heed::sparsemax()).dv;
+  Matrix<float> dv =
+      heed::attention_backward(dout, q, k, doubled, weighed, saved, named, heed::sparsemax()).dv;
   for (Index j = 1; j < dv.rows(); j += 2) dv.row(j) *= 2;
   EXPECT_TRUE(close(rows_of.dv, dv));
   EXPECT_FALSE(Rows::wrong);

@@ -143,7 +143,8 @@ TEST(AttentionParameters, OfArraysAndNumbers) {
     heed::Saved<double> saved;
     const Matrix<double> out = heed::attention(x.q, x.k, x.v, spec, heed::save(saved));
     if (gradient != nullptr)
-      (void)heed::attention_backward(x.dout, x.q, x.k, x.v, out, saved, spec, heed::parameter_gradient(*gradient));
+      (void)heed::attention_backward(x.dout, x.q, x.k, x.v, out, saved, spec,
+                                     heed::parameter_gradient(*gradient));
     return out.cwiseProduct(x.dout).sum();
   };
   double rate = 0.3, drate = 7;

@@ -76,10 +76,11 @@ TEST(Sinusoidal, OrdersOddWidthsRangesAndBatches) {
   EXPECT_THROW(heed::add_sinusoidal(x, {}, std::vector<int>{0, 8}), std::invalid_argument);
 }
 
-/// The timing signal of the paper's first implementation: sin(t f_i), then cos(t f_i), f_i = 10000^(-i / 127).
+/// The timing signal of the paper's first implementation: sin(t f_i), then cos(t f_i), with
+/// f_i = 10000^(-i / 127).
 TEST(Sinusoidal, HalvesAndFrequenciesThatReachTheBase) {
-  const auto timing = heed::sinusoidal<Eigen::MatrixXd>(
-      6, 256, {.pairs = heed::ColumnPairs::halves, .reaches_base = true});
+  const auto timing =
+      heed::sinusoidal<Eigen::MatrixXd>(6, 256, {.pairs = heed::ColumnPairs::halves, .reaches_base = true});
   for (const Index i : {0, 1, 64, 127}) {
     const double f = std::pow(10000.0, -static_cast<double>(i) / 127);
     EXPECT_NEAR(timing(5, i), std::sin(5 * f), 1e-14);
@@ -99,7 +100,8 @@ TEST(Sinusoidal, HalvesAndFrequenciesThatReachTheBase) {
   EXPECT_EQ(heed::sinusoidal<>(3, 0, {.reaches_base = true}).size(), 0);
   // Batches take them too.
   Eigen::MatrixXd ragged = Eigen::MatrixXd::Zero(5, 256);
-  heed::add_sinusoidal(ragged, {.pairs = heed::ColumnPairs::halves, .reaches_base = true}, std::vector<int>{0, 2, 5});
+  heed::add_sinusoidal(ragged, {.pairs = heed::ColumnPairs::halves, .reaches_base = true},
+                       std::vector<int>{0, 2, 5});
   EXPECT_TRUE(ragged.bottomRows(3) == timing.topRows(3));
 }
 
@@ -257,7 +259,8 @@ void by_tables(RotaryPairs pairs) {
   M scaled = x, back = y;
   heed::rotary(scaled, 1.5 * angles.cos(), 1.25 * angles.sin(), options);
   heed::rotary_gradient(back, 1.5 * angles.cos(), 1.25 * angles.sin(), options);
-  EXPECT_NEAR(static_cast<double>(scaled.cwiseProduct(y).sum()), static_cast<double>(x.cwiseProduct(back).sum()), 1e-4);
+  EXPECT_NEAR(static_cast<double>(scaled.cwiseProduct(y).sum()),
+              static_cast<double>(x.cwiseProduct(back).sum()), 1e-4);
   heed::rotary_gradient(got, angles.cos(), angles.sin(), options);
   EXPECT_TRUE(got.isApprox(x, T(1e-6)));
 }
@@ -274,7 +277,8 @@ TEST(Rotary, Tables) {
 TEST(Rotary, RefusesTables) {
   Eigen::MatrixXd x = Eigen::MatrixXd::Ones(5, 8);
   const Eigen::MatrixXd before = x, table = Eigen::MatrixXd::Ones(9, 4);
-  const auto says = [&](const Eigen::MatrixXd& c, const Eigen::MatrixXd& s, const Rotary& options) -> std::string {
+  const auto says = [&](const Eigen::MatrixXd& c, const Eigen::MatrixXd& s,
+                        const Rotary& options) -> std::string {
     try {
       heed::rotary(x, c, s, options);
     } catch (const std::invalid_argument& e) {
@@ -282,9 +286,11 @@ TEST(Rotary, RefusesTables) {
     }
     return "";
   };
-  EXPECT_EQ(says(table, table.topRows(8), {}), "heed: rotary: the table of cosines is 9 x 4, that of sines 8 x 4");
-  EXPECT_EQ(says(Eigen::MatrixXd::Ones(9, 8), Eigen::MatrixXd::Ones(9, 8), {}),
-            "heed: rotary: the tables have 8 columns, there are 4 pairs in the 8 columns of a head that turn");
+  EXPECT_EQ(says(table, table.topRows(8), {}),
+            "heed: rotary: the table of cosines is 9 x 4, that of sines 8 x 4");
+  EXPECT_EQ(
+      says(Eigen::MatrixXd::Ones(9, 8), Eigen::MatrixXd::Ones(9, 8), {}),
+      "heed: rotary: the tables have 8 columns, there are 4 pairs in the 8 columns of a head that turn");
   EXPECT_EQ(says(table, table, {.first = 5}),
             "heed: rotary: positions 5 to 9 are needed, the tables have 9 rows");
   EXPECT_EQ(says(table, table, {.first = -1}),

@@ -161,7 +161,8 @@ TEST(Stored, SmallListsAreCopiedAlways) {
   EXPECT_EQ(added.weights(0, 1).at<float>(0), 0.5f);
   EXPECT_EQ(scored(with_two, 0, 0), 3);
   EXPECT_EQ(scored(with_one, 0, 0), 7);
-  EXPECT_FLOAT_EQ(reaching.bind<float>(place).score(0.0f, 2, 0), std::log(0.5f));  // 3 back: (1 + 2.5 - 3) / 1
+  EXPECT_FLOAT_EQ(reaching.bind<float>(place).score(0.0f, 2, 0),
+                  std::log(0.5f));  // 3 back: (1 + 2.5 - 3) / 1
 }
 
 /// Copies of a policy share its list: a call that copies it allocates nothing.
@@ -188,7 +189,7 @@ TEST(Stored, OffsetsOfAnyInteger) {
     return heed::detail::make_shape(heed::spec(s), 5, 1, 5, 1, 5, 1).query_offsets;
   };
   const std::vector<Index> exact{0, 2, 5};
-    const auto expect = [&](const heed::Sequences& s) {
+  const auto expect = [&](const heed::Sequences& s) {
     EXPECT_NE(offsets_of(s), exact.data());
     for (int n = 0; n < 3; ++n) EXPECT_EQ(offsets_of(s)[n], exact[static_cast<std::size_t>(n)]);
   };

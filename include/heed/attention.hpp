@@ -234,14 +234,10 @@ void attention_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::Ma
 /// Arrays are refused in words.
 template <class Q, class K, class V, class... P>
   requires detail::some_array<Q, K, V>
-auto attention(const Q&, const K&, const V&, P&&...) {
-  return detail::refuse_arrays<Q, K, V>();
-}
+auto attention(const Q&, const K&, const V&, P&&...) { return detail::refuse_arrays<Q, K, V>(); }
 template <class Output, class Q, class K, class V, class... P>
   requires detail::some_array<Q, K, V>
-void attention_into(Output&&, const Q&, const K&, const V&, P&&...) {
-  detail::refuse_arrays<Q, K, V>();
-}
+void attention_into(Output&&, const Q&, const K&, const V&, P&&...) { detail::refuse_arrays<Q, K, V>(); }
 
 }  // namespace heed::inline HEED_ABI
 

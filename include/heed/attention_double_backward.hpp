@@ -187,10 +187,11 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
 }
 
 /// Arrays are refused in words.
-template <class DO, class Q, class K, class V, class O, class Scalar, class UQ, class UK, class UV, class... P>
+template <class DO, class Q, class K, class V, class O, class Scalar, class UQ, class UK, class UV,
+          class... P>
   requires detail::some_array<DO, Q, K, V, O, UQ, UK, UV>
-auto attention_double_backward(const DO&, const Q&, const K&, const V&, const O&, const Saved<Scalar>&, const UQ&,
-                               const UK&, const UV&, P&&...) {
+auto attention_double_backward(const DO&, const Q&, const K&, const V&, const O&, const Saved<Scalar>&,
+                               const UQ&, const UK&, const UV&, P&&...) {
   return detail::refuse_arrays<DO, Q, K, V, O, UQ, UK, UV>();
 }
 

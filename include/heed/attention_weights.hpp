@@ -180,9 +180,7 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
 /// Arrays are refused in words.
 template <class Q, class K, class... P>
   requires detail::some_array<Q, K>
-auto attention_weights(const Q&, const K&, P&&...) {
-  return detail::refuse_arrays<Q, K>();
-}
+auto attention_weights(const Q&, const K&, P&&...) { return detail::refuse_arrays<Q, K>(); }
 
 }  // namespace heed::inline HEED_ABI
 

@@ -34,8 +34,9 @@ namespace detail {
 template <class M>
 constexpr void check_writable() {
   using Plain = std::remove_cvref_t<M>;
-  static_assert(std::is_base_of_v<Eigen::MatrixBase<Plain>, Plain>,
-                "heed: a gradient is not an Eigen matrix, block or map (for an Eigen::Array x write x.matrix())");
+  static_assert(
+      std::is_base_of_v<Eigen::MatrixBase<Plain>, Plain>,
+      "heed: a gradient is not an Eigen matrix, block or map (for an Eigen::Array x write x.matrix())");
   static_assert(
       !(std::is_const_v<std::remove_reference_t<M>> && std::is_same_v<Plain, typename Plain::PlainObject>),
       "heed: a gradient is to be written to a const matrix");
@@ -240,9 +241,7 @@ auto parameter_gradient(std::array<X, n>& dtheta) {
 }
 template <class X>
   requires std::is_floating_point_v<X>
-auto parameter_gradient(X& dtheta) {
-  return ParameterGradient<X>{{}, {{&dtheta, 1, 1}, 1, 1}, true};
-}
+auto parameter_gradient(X& dtheta) { return ParameterGradient<X>{{}, {{&dtheta, 1, 1}, 1, 1}, true}; }
 
 /// The policy made by score_gradient().
 template <class Scalar>

@@ -18,8 +18,9 @@ concept some_array = (false || ... || std::is_base_of_v<Eigen::ArrayBase<A>, A>)
 /// follow.
 template <class First, class... More>
 auto refuse_arrays() {
-  static_assert(!some_array<First, More...>,
-                "heed: this function takes matrices: for an Eigen::Array x write x.matrix(), which copies nothing");
+  static_assert(
+      !some_array<First, More...>,
+      "heed: this function takes matrices: for an Eigen::Array x write x.matrix(), which copies nothing");
   return Eigen::Matrix<typename First::Scalar, Eigen::Dynamic, Eigen::Dynamic>();
 }
 

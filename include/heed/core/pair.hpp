@@ -43,15 +43,19 @@ struct PairOrigin {
   }
 };
 
-/// Does F take these arguments, and then positions: (i, j), (i, j, head) or (i, j, head, sequence)?
+/// Does F take these arguments, and then positions: (i, j), (i, j, head) or (i, j, head, sequence)? (Calls
+/// that f has no room for are not tried, so the body of a generic f is compiled for its own form alone.)
 template <class F, class... First>
-concept takes_positions = requires(const F& f, First&... first, Position x) { f(first..., x, x); } ||
-                          requires(const F& f, First&... first, Position x) { f(first..., x, x, x); } ||
-                          requires(const F& f, First&... first, Position x) { f(first..., x, x, x, x); };
+concept takes_two = requires(const F& f, First&... first, Position x) { f(first..., x, x); };
+template <class F, class... First>
+concept takes_three = requires(const F& f, First&... first, Position x) { f(first..., x, x, x); };
+template <class F, class... First>
+concept takes_four = requires(const F& f, First&... first, Position x) { f(first..., x, x, x, x); };
+template <class F, class... First>
+concept takes_positions = takes_two<F, First...> || takes_three<F, First...> || takes_four<F, First...>;
 /// Or a Pair?
 template <class F, class... First>
 concept takes_pair = requires(const F& f, First&... first, Pair pair) { f(first..., pair); };
-
 /// And of both, is it the Pair that f is given? (Asked in this order, no functor of positions is compiled for
 /// arguments that it will never see.)
 template <class F, class... First>
@@ -62,13 +66,13 @@ template <class F, class... First>
   requires(takes_positions<F, First...> || takes_pair<F, First...>)
 HEED_INLINE decltype(auto) ask_about_pair(const F& f, const PairOrigin& origin, Position i, Position j,
                                           First&... first) {
-  const Position head = origin.head, sequence = origin.sequence;
+  Position head = origin.head, sequence = origin.sequence;
   (void)head, (void)sequence;
-  if constexpr (requires { f(first..., i, j); }) {
+  if constexpr (takes_two<F, First...>) {
     return f(first..., i, j);
-  } else if constexpr (requires { f(first..., i, j, head); }) {
+  } else if constexpr (takes_three<F, First...>) {
     return f(first..., i, j, head);
-  } else if constexpr (requires { f(first..., i, j, head, sequence); }) {
+  } else if constexpr (takes_four<F, First...>) {
     return f(first..., i, j, head, sequence);
   } else {
     return f(first..., origin.pair(i, j));
@@ -79,8 +83,8 @@ HEED_INLINE decltype(auto) ask_about_pair(const F& f, const PairOrigin& origin, 
 inline void check_pair_rows(const char* name, const Shape& shape) {
   constexpr Index most = std::numeric_limits<Position>::max();
   if (shape.queries > most || shape.keys > most)
-    fail(name, ": q has ", shape.queries, " rows and k has ", shape.keys, "; a function of a heed::Pair counts ",
-         most, " at most");
+    fail(name, ": q has ", shape.queries, " rows and k has ", shape.keys,
+         "; a function of a heed::Pair counts ", most, " at most");
 }
 
 }  // namespace detail

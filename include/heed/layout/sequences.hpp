@@ -65,9 +65,9 @@ class Sequences : public sequences_tag {
 };
 
 /// Sequence s is rows [offsets[s], offsets[s+1]) of q, k, v and out alike. B sequences have B + 1 offsets,
-/// from 0 to the number of rows, not decreasing; sequences may be empty. Any contiguous list of integers, copied
-/// when the policy is made. Positions, heads and masks count inside their own sequence, and no query sees a
-/// key of another.
+/// from 0 to the number of rows, not decreasing; sequences may be empty. Any contiguous list of integers,
+/// copied when the policy is made. Positions, heads and masks count inside their own sequence, and no query
+/// sees a key of another.
 template <detail::integer_list R>
 Sequences sequences(R&& offsets) {
   auto list = detail::IndexList::copy(offsets);

@@ -48,10 +48,28 @@ struct EluPlusOne {
   }
 };
 
+namespace detail {
+
+/// Says what is wrong with a functor that a backward pass cannot differentiate.
+template <class F, class S>
+struct FeatureFunctor {
+  static_assert(
+      requires(const F& f, S x) { f(x); },
+      "heed: the function given to feature_map does not take dual numbers: it is differentiated by "
+      "calling it with a heed::dual, so write `auto x`, and heed::tanh in place of std::tanh (so too "
+      "exp, log, abs, max, min, select)");
+};
+
+}  // namespace detail
+
 /// The policy made by feature_map().
 template <class Holder>
 class FeatureMap : public feature_tag {
  public:
+  template <class S>
+  using must_take =
+      detail::FeatureFunctor<std::remove_cvref_t<decltype(std::declval<const Holder&>().get())>, S>;
+
   explicit FeatureMap(Holder functor) : functor_(std::move(functor)) {}
 
   static constexpr bool projects = false;

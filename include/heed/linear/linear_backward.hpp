@@ -10,6 +10,7 @@
 #include <heed/attention_backward.hpp>
 #include <heed/config.hpp>
 #include <heed/core/arrays.hpp>
+#include <heed/core/differentiable.hpp>
 #include <heed/gradients.hpp>
 #include <heed/linear/linear_forward.hpp>
 
@@ -104,6 +105,8 @@ auto linear_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
   using Bundle = std::remove_const_t<decltype(bundle)>;
   check_linear<LinearPass::backward>(bundle);
   check_types<Q, K, V, Bundle>();
+  if constexpr (has_policy<Bundle, feature_tag>)
+    (void)must_take<dual<Accumulator<Scalar>>>(bundle.template find<feature_tag>());
   static_assert(std::is_same_v<Scalar, typename DO::Scalar> && std::is_same_v<Scalar, typename O::Scalar>,
                 "heed: dout, q and out have different scalars");
   constexpr bool given = has_policy<Bundle, into_tag>, adds = has_policy<Bundle, accumulate_tag>;

@@ -134,9 +134,7 @@ void linear_attention_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Ei
 /// Arrays are refused in words.
 template <class Q, class K, class V, class... P>
   requires detail::some_array<Q, K, V>
-auto linear_attention(const Q&, const K&, const V&, P&&...) {
-  return detail::refuse_arrays<Q, K, V>();
-}
+auto linear_attention(const Q&, const K&, const V&, P&&...) { return detail::refuse_arrays<Q, K, V>(); }
 template <class Output, class Q, class K, class V, class... P>
   requires detail::some_array<Q, K, V>
 void linear_attention_into(Output&&, const Q&, const K&, const V&, P&&...) {

@@ -179,7 +179,8 @@ void turn_complex(T* x, const T* turns, Index n) {
 
 /// Turns every head of some rows by the angles of their positions, or back.
 template <class M, class Source>
-void rotate_rows(M& x, const Rotary& options, Source& angles, bool back, const std::vector<PositionRun>& runs) {
+void rotate_rows(M& x, const Rotary& options, Source& angles, bool back,
+                 const std::vector<PositionRun>& runs) {
   using Scalar = typename M::Scalar;
   using Wide = Accumulator<Scalar>;
   constexpr Index together = Angles::together;
@@ -266,16 +267,16 @@ void rotate_by_tables(X& x, const Eigen::DenseBase<C>& cosines, const Eigen::Den
   auto& to = const_cast<std::remove_cv_t<X>&>(x);
   const Index width = rotary_width(options, to.cols());
   if (cosines.rows() != sines.rows() || cosines.cols() != sines.cols())
-    fail("rotary: the table of cosines is ", cosines.rows(), " x ", cosines.cols(), ", that of sines ", sines.rows(),
-         " x ", sines.cols());
+    fail("rotary: the table of cosines is ", cosines.rows(), " x ", cosines.cols(), ", that of sines ",
+         sines.rows(), " x ", sines.cols());
   if (cosines.cols() != width / 2)
-    fail("rotary: the tables have ", cosines.cols(), " columns, there are ", width / 2, " pairs in the ", width,
-         " columns of a head that turn");
+    fail("rotary: the tables have ", cosines.cols(), " columns, there are ", width / 2, " pairs in the ",
+         width, " columns of a head that turn");
   const std::vector<PositionRun> where = runs(to.rows());
   for (const PositionRun& run : where)
     if (run.begin < run.end && (run.first < 0 || run.first > cosines.rows() - (run.end - run.begin)))
-      fail("rotary: positions ", run.first, " to ", run.first + (run.end - run.begin) - 1, " are needed, the tables have ",
-           cosines.rows(), " rows");
+      fail("rotary: positions ", run.first, " to ", run.first + (run.end - run.begin) - 1,
+           " are needed, the tables have ", cosines.rows(), " rows");
   AngleTables<C, S> angles(cosines.derived(), sines.derived());
   rotate_rows(to, options, angles, back, where);
 }
@@ -352,29 +353,29 @@ void rotary_gradient(X&& dx, const Rotary& options, const R& offsets, const S& f
   detail::rotate(dx, options, true, detail::rotary_runs(options, offsets, firsts));
 }
 
-/// The same with cosines and sines of the caller's (scaled, stretched or learnt angles, tables that belong to
-/// published weights): a row at position t, counted as above, and pair p take cosines(t, p) and sines(t, p) for
-/// cos θ and sin θ. `options.base` does not matter.
+/// The same with cosines and sines of the caller's (scaled, stretched or learnt angles, tables that belong
+/// to published weights): a row at position t, counted as above, and pair p take cosines(t, p) and sines(t,
+/// p) for cos θ and sin θ. `options.base` does not matter.
 ///
 ///     heed::rotary(q, cosines, sines, {.heads = 8, .pairs = heed::ColumnPairs::halves});
 ///
 /// @param cosines, sines positions × w/2: a column for each pair, not for each column of a head. Any dense
 ///   expression of numbers
-/// @throws std::invalid_argument, before anything is written, also for tables of another number of columns, or
-///   without a row for some position
+/// @throws std::invalid_argument, before anything is written, also for tables of another number of columns,
+///   or without a row for some position
 template <class X, class C, class S>
 void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
             const Rotary& options = {}) {
   detail::rotate_by_tables(x, cosines, sines, options, false, detail::rotary_runs(options));
 }
 template <class X, class C, class S, detail::integer_list R>
-void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines, const Rotary& options,
-            const R& offsets) {
+void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
+            const Rotary& options, const R& offsets) {
   detail::rotate_by_tables(x, cosines, sines, options, false, detail::rotary_runs(options, offsets));
 }
 template <class X, class C, class S, detail::integer_list R, detail::integer_list F>
-void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines, const Rotary& options,
-            const R& offsets, const F& firsts) {
+void rotary(X&& x, const Eigen::DenseBase<C>& cosines, const Eigen::DenseBase<S>& sines,
+            const Rotary& options, const R& offsets, const F& firsts) {
   detail::rotate_by_tables(x, cosines, sines, options, false, detail::rotary_runs(options, offsets, firsts));
 }
 /// Its transpose, which takes the gradient by what came out to the gradient by what went in, whatever the

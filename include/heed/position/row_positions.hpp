@@ -69,7 +69,8 @@ inline std::vector<double> angular_frequencies(Index width, double base) {
 inline std::vector<double> frequencies_to_base(Index pairs, double base) {
   std::vector<double> frequencies(static_cast<std::size_t>(pairs), 1.0);
   for (Index p = 1; p < pairs; ++p)
-    frequencies[static_cast<std::size_t>(p)] = std::pow(base, -static_cast<double>(p) / static_cast<double>(pairs - 1));
+    frequencies[static_cast<std::size_t>(p)] =
+        std::pow(base, -static_cast<double>(p) / static_cast<double>(pairs - 1));
   return frequencies;
 }
 

@@ -22,9 +22,10 @@ namespace heed::inline HEED_ABI {
 struct Sinusoidal {
   Index first = 0;      ///< position of the first row; may be negative
   double base = 10000;  ///< wavelengths grow from 2π towards 2π · base
-  ColumnPairs pairs = ColumnPairs::interleaved;  ///< where a sine's cosine stands: beside it, or half the width on
-  /// The frequencies: base^{-2i/w} as in 1706.03762, whose last stops short of 1 / base, or base^{-i/(w/2 - 1)},
-  /// whose last is 1 / base (the first implementation of that paper, and what many took over from it).
+  /// Where a sine has its cosine: beside it, or half the width further on.
+  ColumnPairs pairs = ColumnPairs::interleaved;
+  /// The frequencies f_i: base^{-2i/w} as in 1706.03762, whose last stops short of 1 / base, or
+  /// base^{-i/(w/2 - 1)}, whose last is 1 / base (that paper's first implementation, and many after it).
   bool reaches_base = false;
 };
 
@@ -62,8 +63,8 @@ void add_sinusoids(M& x, const std::vector<PositionRun>& runs, const Sinusoidal&
 }  // namespace detail
 
 /// x_{t,2i} += sin(p_t f_i), x_{t,2i+1} += cos(p_t f_i), f_i = base^{-2i/w}, p_t = first + t (1706.03762,
-/// section 3.5). With `.pairs = ColumnPairs::halves` the sines fill the first half of the columns, and cosines
-/// the second: x_{t,i} and x_{t,w/2+i}. With `.reaches_base = true`, f_i = base^{-i/(w/2 - 1)}.
+/// section 3.5). With `.pairs = ColumnPairs::halves` the sines fill the first half of the columns, and
+/// cosines the second: x_{t,i} and x_{t,w/2+i}. With `.reaches_base = true`, f_i = base^{-i/(w/2 - 1)}.
 /// @param x N × w, a writable matrix, block or map of either storage order and any scalar; if w is odd there
 ///   is one sine more than cosines
 /// @throws std::invalid_argument for a base that is not positive and finite, before anything is written

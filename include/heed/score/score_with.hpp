@@ -62,15 +62,17 @@ struct BoundScoreWith {
 template <class F, class S, int n>
 struct ScoreFunctorWithParameters {
   static constexpr Fit fit = fit_of<F, S, std::array<S, n>>();
-  static_assert(fit != Fit::values_only,
-                "heed: the function given to score_with does not take dual numbers: it is differentiated by "
-                "calling it with heed::dual for the score and an array of them for the parameters, so write "
-                "`auto s, const auto& p`, and heed::tanh in place of std::tanh (so too exp, log, abs, max, min, "
-                "select)");
-  static_assert(fit != Fit::none,
-                "heed: the function given to score_with with parameters takes (s, p, heed::Pair pair), or (s, "
-                "p, i, j), (s, p, i, j, head) or (s, p, i, j, head, sequence), s of the score's type and p an "
-                "array of it (take both as auto), the rest heed::Position, and is const");
+  static_assert(
+      fit != Fit::values_only,
+      "heed: the function given to score_with does not take dual numbers: it is differentiated by "
+      "calling it with heed::dual for the score and an array of them for the parameters, so write "
+      "`auto s, const auto& p`, and heed::tanh in place of std::tanh (so too exp, log, abs, max, min, "
+      "select)");
+  static_assert(
+      fit != Fit::none,
+      "heed: the function given to score_with with parameters takes (s, p, heed::Pair pair), or (s, "
+      "p, i, j), (s, p, i, j, head) or (s, p, i, j, head, sequence), s of the score's type and p an "
+      "array of it (take both as auto), the rest heed::Position, and is const");
 };
 
 /// n parameters of the scalar X, for one head.
@@ -155,8 +157,7 @@ class ScoreWithParameters : public term_tag {
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
     using Numbers = std::array<double, parameters>;
-    if constexpr (detail::asks_for_pair<F, double, Numbers>)
-      detail::check_pair_rows("score_with", shape);
+    if constexpr (detail::asks_for_pair<F, double, Numbers>) detail::check_pair_rows("score_with", shape);
     if constexpr (Shape_::is_matrix)
       if (theta_.get().rows() != shape.heads)
         detail::fail("score_with: parameters for ", theta_.get().rows(), " heads, there are ", shape.heads);
@@ -186,8 +187,7 @@ class ScoreWith : public term_tag {
 
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
-    if constexpr (detail::asks_for_pair<F, double>)
-      detail::check_pair_rows("score_with", shape);
+    if constexpr (detail::asks_for_pair<F, double>) detail::check_pair_rows("score_with", shape);
   }
   auto bind(const Place& place) const {
     using Functor = detail::bound_functor<Holder>;
@@ -200,12 +200,13 @@ class ScoreWith : public term_tag {
 
 /// s <- f(s, pair), after scale, softcap, positions and biases, in natural units; several act in the order
 /// given (FlexAttention's score_mod). f takes the score and a heed::Pair, which has a name for everything:
-/// `score_with([](auto s, heed::Pair p) { return s - 0.1f * (p.query - p.key); })`; or the score and positions
-/// in this order: (s, i, j), (s, i, j, head) or (s, i, j, head, sequence), 32-bit and inside their sequence.
-/// s is of whatever type the pass computes in (take it as `auto`; a derivative is found by calling f with a
-/// heed::dual, which std::tanh, say, does not take). -inf hides the pair. f is never called on a pair that a mask hides; it may be called from several threads, in any
-/// order, any number of times; what it throws reaches the caller. Owned if an rvalue, referred to if not. For
-/// speed use heed::exp, log, tanh, abs, max, min, select. With scalars that are expression templates
+/// `score_with([](auto s, heed::Pair p) { return s - 0.1f * (p.query - p.key); })`; or the score and
+/// positions in this order: (s, i, j), (s, i, j, head) or (s, i, j, head, sequence), 32-bit and inside
+/// their sequence. s is of whatever type the pass computes in (take it as `auto`; a derivative is found by
+/// calling f with a heed::dual, which std::tanh, say, does not take). -inf hides the pair. f is never
+/// called on a pair that a mask hides; it may be called from several threads, in any order, any number of
+/// times; what it throws reaches the caller. Owned if an rvalue, referred to if not. For speed use
+/// heed::exp, log, tanh, abs, max, min, select. With scalars that are expression templates
 /// (Eigen::AutoDiffScalar) it must return a value: `return decltype(s)(s * 2);`.
 template <class F>
 auto score_with(F&& f) {
@@ -230,13 +231,14 @@ auto score_with(F&& f, Theta&& theta) {
     return score_with(std::forward<F>(f), std::array<Plain, 1>{theta});
   } else if constexpr (detail::ParameterShape<Plain>::count > 0) {
     auto numbers = detail::own_parameters(theta);
-    return ScoreWithParameters<detail::stored<F>, decltype(numbers)>(
-        detail::stored<F>(std::forward<F>(f)), std::move(numbers));
+    return ScoreWithParameters<detail::stored<F>, decltype(numbers)>(detail::stored<F>(std::forward<F>(f)),
+                                                                     std::move(numbers));
   } else {
-    static_assert(detail::ParameterShape<Plain>::count > 0,
-                  "heed: the parameters of score_with are a number, an std::array, a fixed-size Eigen vector, "
-                  "or an Eigen matrix of fixed width with a row for each head: their number must be known to "
-                  "the compiler (not std::vector or Eigen::VectorXf)");
+    static_assert(
+        detail::ParameterShape<Plain>::count > 0,
+        "heed: the parameters of score_with are a number, an std::array, a fixed-size Eigen vector, "
+        "or an Eigen matrix of fixed width with a row for each head: their number must be known to "
+        "the compiler (not std::vector or Eigen::VectorXf)");
     return score_with([](auto s, Pair) { return s; });  // so that no other error follows
   }
 }

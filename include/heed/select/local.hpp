@@ -126,10 +126,10 @@ class Around : public mask_tag {
 };
 
 /// Luong's local-p (1508.04025): query i looks at keys j with |j - p_i| <= D, and its softmax weights over
-/// them are multiplied by exp(-(j - p_i)² / (2σ²)), σ = D/2, not normalised again. p: N × H, a place for each
-/// query and head, in keys of its sequence, predicted by p_i = S·sigmoid(v_pᵀ tanh(W_p h_i)), say; owned if an
-/// rvalue, referred to if not. D > 0. weight_parameter_gradient(dp) gives the derivative by p (of the Gaussian;
-/// that a key enters or leaves the window has none). (local-m is window(D, D).)
+/// them are multiplied by exp(-(j - p_i)² / (2σ²)), σ = D/2, not normalised again. p: N × H, a place for
+/// each query and head, in keys of its sequence, predicted by p_i = S·sigmoid(v_pᵀ tanh(W_p h_i)), say;
+/// owned if an rvalue, referred to if not. D > 0. weight_parameter_gradient(dp) gives the derivative by p
+/// (of the Gaussian; that a key enters or leaves the window has none). (local-m is window(D, D).)
 template <class P>
 auto local_p(P&& p, double reach) {
   static_assert(detail::directly_accessible<std::remove_cvref_t<P>>,

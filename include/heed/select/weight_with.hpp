@@ -95,8 +95,7 @@ class WeightWith : public weight_function_tag {
   explicit WeightWith(Holder functor) : functor_(std::move(functor)) {}
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
-    if constexpr (detail::asks_for_pair<F, double>)
-      detail::check_pair_rows("weight_with", shape);
+    if constexpr (detail::asks_for_pair<F, double>) detail::check_pair_rows("weight_with", shape);
   }
   auto bind_weights(const Place& place) const {
     using Functor = detail::bound_functor<Holder>;
@@ -118,8 +117,7 @@ class WeightWithRow : public weight_function_tag {
   WeightWithRow(Holder functor, X x) : functor_(std::move(functor)), x_(std::move(x)) {}
   void check(const Shape& shape) const {
     using F = std::remove_cvref_t<decltype(functor_.get())>;
-    if constexpr (detail::asks_for_pair<F, double, double>)
-      detail::check_pair_rows("weight_with", shape);
+    if constexpr (detail::asks_for_pair<F, double, double>) detail::check_pair_rows("weight_with", shape);
     if (x_.get().rows() != shape.queries || x_.get().cols() != shape.heads)
       detail::fail("weight_with: the numbers of the rows are ", x_.get().rows(), " x ", x_.get().cols(),
                    ", they must be ", shape.queries, " x ", shape.heads);
@@ -137,17 +135,17 @@ class WeightWithRow : public weight_function_tag {
 };
 
 /// w <- f(w, pair) on the normalised weights, after the selection and before dropout: the twin of
-/// score_with(). Weights are not normalised again. f gets w of whatever type the pass computes in (take it as
-/// `auto`; it is differentiated by running it on heed::dual, so use heed::exp, max and their like) and a
-/// heed::Pair, or positions: (w, i, j), 32-bit and inside their sequence; it is never called on a pair that a mask hides, and may be called from
-/// several threads. f(0, pair) need not be 0: then all visible values are read. Owned if an rvalue, referred
-/// to if not. Memory: rows of scores, as with sparsemax().
+/// score_with(). Weights are not normalised again. f gets w of whatever type the pass computes in (take it
+/// as `auto`; it is differentiated by running it on heed::dual, so use heed::exp, max and their like) and a
+/// heed::Pair, or positions: (w, i, j), 32-bit and inside their sequence; it is never called on a pair that
+/// a mask hides, and may be called from several threads. f(0, pair) need not be 0: then all visible values
+/// are read. Owned if an rvalue, referred to if not. Memory: rows of scores, as with sparsemax().
 template <class F>
 auto weight_with(F&& f) {
   return WeightWith<detail::stored<F>>(detail::stored<F>(std::forward<F>(f)));
 }
-/// The same with a number of each row and head, an N × H matrix x: f takes (w, x, pair) or (w, x, i, j). The backward pass
-/// gives its gradient with weight_parameter_gradient(dx).
+/// The same with a number of each row and head, an N × H matrix x: f takes (w, x, pair) or (w, x, i, j).
+/// The backward pass gives its gradient with weight_parameter_gradient(dx).
 template <class F, class X>
 auto weight_with(F&& f, X&& x) {
   static_assert(detail::directly_accessible<std::remove_cvref_t<X>>,
