@@ -73,7 +73,7 @@ struct PooledKeys {
     Eigen::Matrix<typename X::Scalar, Eigen::Dynamic, Eigen::Dynamic,
                   X::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>
         all(rows, x.cols());
-    each([&](Index stride, Index begin, Index count) { pool_into(x, stride, all.middleRows(begin, count)); });
+    each([&](Index stride, Index begin, Index count) { pool_into(x, stride, rows_at(all, begin, count)); });
     return all;
   }
   template <class X, class D>
@@ -82,7 +82,7 @@ struct PooledKeys {
     dx.resize(tokens, dall.cols());
     dx.setConstant(typename X::Scalar(0));
     each([&](Index stride, Index begin, Index count) {
-      add_pooled_gradient(dall.middleRows(begin, count), stride, dx);
+      add_pooled_gradient(rows_at(dall, begin, count), stride, dx);
     });
     return dx;
   }
