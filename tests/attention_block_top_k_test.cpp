@@ -336,7 +336,8 @@ void refuses(const F& f, const std::string& words) {
 }
 
 TEST(NativeSparse, EmptyInputs) {
-  for (const auto [n, m, columns] : {std::array<Index, 3>{0, 9, 6}, {9, 0, 6}, {0, 0, 6}, {9, 9, 0}, {0, 0, 0}}) {
+  using Sizes = std::array<Index, 3>;
+  for (const auto [n, m, columns] : {Sizes{0, 9, 6}, {9, 0, 6}, {0, 0, 6}, {9, 9, 0}, {0, 0, 0}}) {
     Problem p = problem(n, m, 2);
     p.v.resize(m, columns);
     p.v.setOnes();

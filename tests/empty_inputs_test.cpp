@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// No queries, no keys, no value columns, no sequences: legal everywhere, and no address is computed from the null
-// pointer of an empty matrix (which a sanitizer sees). In plain loops: what is made of attention() is the same for
-// every scalar, and cheap to compile with this one.
+// No queries, no keys, no value columns, no sequences: legal everywhere, and no address is computed from the
+// null pointer of an empty matrix (which a sanitizer sees). In plain loops: what is made of attention() is
+// the same for every scalar, and cheap to compile with this one.
 #include <gtest/gtest.h>
 
 #include <heed/block_top_k.hpp>
@@ -65,7 +65,8 @@ TEST(EmptyInputs, Monotonic) {
   });
   const std::vector<Index> none = {0};
   const Rows x = ones(0, 4);
-  EXPECT_EQ(heed::monotonic_attention(x, x, x, heed::monotonic(), heed::heads(2), heed::sequences(none)).rows(), 0);
+  const auto no_sequences = heed::spec(heed::heads(2), heed::sequences(none));
+  EXPECT_EQ(heed::monotonic_attention(x, x, x, heed::monotonic(), no_sequences).rows(), 0);
 }
 
 TEST(EmptyInputs, PooledAndShaw) {

@@ -101,8 +101,8 @@ TEST(MaskPatterns, CountsOfLongSequences) {
   EXPECT_EQ(heed::visible_pairs(heed::causal(), 0, n), 0);
 }
 
-/// Masks of the longest sequences, asked at both ends and in what a tile may reach past them: nothing overflows,
-/// which a sanitizer would see, and pairs are as visible as 64-bit positions say.
+/// Masks of the longest sequences, asked at both ends and in what a tile may reach past them: nothing
+/// overflows, which a sanitizer would see, and pairs are as visible as 64-bit positions say.
 TEST(MaskPatterns, LongestSequences) {
   constexpr Index longest = heed::detail::longest_sequence;
   for (const Index n : {Index(1), longest})

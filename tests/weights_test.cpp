@@ -85,7 +85,8 @@ TEST(Weights, SequencesCountTheirOwnKeys) {
   EXPECT_EQ(w.row(1), heed::attention_weights(q.bottomRows(2), k.bottomRows(4), heed::rows({1})));
 }
 
-/// Rows of one sequence have its width, whatever is beside it in the batch; one list of offsets is for q and k.
+/// Rows of one sequence have its width, whatever is beside it in the batch; one list of offsets is for q and
+/// k.
 TEST(Weights, AsWideAsTheirSequence) {
   const auto q = draw(6, 4, 1), k = draw(6, 4, 2);
   const std::vector<Index> offsets = {0, 2, 2, 6};
@@ -108,7 +109,8 @@ TEST(Weights, ScoresBeforeTheSelection) {
       const Eigen::RowVectorXd row = s.row(i).segment(h * 9, 9).cast<double>().array().exp();
       for (Index j = 0; j < 9; ++j) {
         EXPECT_NEAR(row(j) / row.sum(), static_cast<double>(w(i, h * 9 + j)), 1e-6);
-        const double want = 0.5 * static_cast<double>(q.row(i).segment(h * 3, 3).dot(k.row(j).segment(h / 2 * 3, 3))) -
+        const float dot = q.row(i).segment(h * 3, 3).dot(k.row(j).segment(h / 2 * 3, 3));
+        const double want = 0.5 * static_cast<double>(dot) -
                             heed::alibi_slope(h, 4) * static_cast<double>(std::abs(i + 2 - j));
         if (j > i + 2) {
           EXPECT_EQ(s(i, h * 9 + j), -std::numeric_limits<float>::infinity());

@@ -120,9 +120,9 @@ inline Index sequence_of(const Shape& shape, Index token) {
 template <class Scalar>
 using WeightsType = std::conditional_t<std::is_same_v<Scalar, float>, double, Accumulator<Scalar>>;
 
-/// A row for each chosen row of q and, side by side, for each chosen head as many columns as the longest sequence
-/// has keys that a chosen row is of. fill(spec, place, i, scores, put) is asked for each row i of a sequence, with
-/// the scores of the keys that it sees, and says put(key, number); the rest is `nothing`.
+/// A row for each chosen row of q and, side by side, for each chosen head as many columns as the longest
+/// sequence has keys that a chosen row is of. fill(spec, place, i, scores, put) is asked for each row i of a
+/// sequence, with the scores of the keys that it sees, and says put(key, number); the rest is `nothing`.
 template <class Function, class Q, class K, class Fill, class... Arguments>
 Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> of_chosen_rows(
     const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, const typename Q::Scalar& nothing,
@@ -193,12 +193,12 @@ Wide within_range(const Wide& x) {
 ///     side by side
 ///
 /// q is N x (H·d), k is M x (H_kv·d), any dense expressions; the arguments after them are the policies of
-/// attention() but save(), in any order (on() and use() change nothing), and at most one rows() and one head().
-/// The result has one row for each chosen row and, for each chosen head, as many columns as the longest of their
-/// sequences has keys: those of its own sequence for rows of one. Columns count keys inside the row's own
-/// sequence, and those past its end are 0. Computed in double for float, in plain loops: O(rows · heads · M · d).
-/// Allocates the result. Throws what attention() throws, and std::invalid_argument for rows and heads that do
-/// not exist.
+/// attention() but save(), in any order (on() and use() change nothing), and at most one rows() and one
+/// head(). The result has one row for each chosen row and, for each chosen head, as many columns as the
+/// longest of their sequences has keys: those of its own sequence for rows of one. Columns count keys inside
+/// the row's own sequence, and those past its end are 0. Computed in double for float, in plain loops: O(rows
+/// · heads · M · d). Allocates the result. Throws what attention() throws, and std::invalid_argument for rows
+/// and heads that do not exist.
 template <class Q, class K, class... Arguments>
 Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weights(
     const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {
@@ -211,14 +211,14 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
       std::forward<Arguments>(arguments)...);
 }
 
-/// The final scores from which the weights are made, in natural units: scaled, capped, with positions, biases and
-/// functors, and -inf for pairs that are hidden, or past the end of a row's sequence.
+/// The final scores from which the weights are made, in natural units: scaled, capped, with positions, biases
+/// and functors, and -inf for pairs that are hidden, or past the end of a row's sequence.
 ///
 ///     heed::attention_scores(q, k, heed::causal(), heed::softcap(30.0), heed::rows(3))    1 x M
 ///
 /// Arguments, sizes, cost and errors are those of attention_weights(); a selection, sink(), weight_with() and
-/// dropout() come after and change nothing, but for the noise and the temperature of a gumbel_softmax(). A score
-/// that the scalar of q does not hold is its greatest number.
+/// dropout() come after and change nothing, but for the noise and the temperature of a gumbel_softmax(). A
+/// score that the scalar of q does not hold is its greatest number.
 template <class Q, class K, class... Arguments>
 Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_scores(
     const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {

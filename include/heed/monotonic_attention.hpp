@@ -316,8 +316,8 @@ auto monotonic_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<
             bundle, shape, options, queries, keys, values, [&](const Place&, const auto& for_each_head) {
               for_each_head([&](const Place& place, const auto& head) {
                 head.forward([&](Index i0, const auto& rows) {
-                  detail::block_at(out, place.query_begin + i0, place.head * shape.d_v, rows.rows(), shape.d_v) =
-                      rows.template cast<Scalar>();
+                  detail::block_at(out, place.query_begin + i0, place.head * shape.d_v, rows.rows(),
+                                   shape.d_v) = rows.template cast<Scalar>();
                 });
               });
             });

@@ -42,7 +42,8 @@ HEED_INLINE Operand<T> operand_of(D& m) {
     return {m.data(), m.innerStride(), m.outerStride()};
 }
 
-/// m.block(row, column, rows, columns), also of an empty matrix: Eigen would add an offset to its null pointer.
+/// m.block(row, column, rows, columns), also of an empty matrix: Eigen would add an offset to its null
+/// pointer.
 template <class M>
 auto block_at(M&& m, Index row, Index column, Index rows, Index columns) {
   const bool empty = m.size() == 0;

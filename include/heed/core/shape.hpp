@@ -69,8 +69,8 @@ inline constexpr top_left_t top_left{};
 
 namespace detail {
 
-/// Queries and keys of a sequence, at most. Kernels ask about whole tiles, whose last rows and keys may lie past
-/// the end: their positions, and differences of these, must be Positions too.
+/// Queries and keys of a sequence, at most. Kernels ask about whole tiles, whose last rows and keys may lie
+/// past the end: their positions, and differences of these, must be Positions too.
 inline constexpr Index longest_sequence = std::numeric_limits<Position>::max() - 1024;
 
 /// Bounds off so that comparisons in Position cannot overflow. Beyond [-N, M] every offset means the same to

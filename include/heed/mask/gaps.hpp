@@ -105,7 +105,8 @@ struct MaskInClass {
     // What lies past the end is as visible as the last: masks subtract positions, which must exist.
     const auto last_query = static_cast<Position>(tokens.queries - 1),
                last_key = static_cast<Position>(tokens.keys - 1);
-    return mask.visible(tokens.query(i < last_query ? i : last_query), tokens.key(j < last_key ? j : last_key));
+    return mask.visible(tokens.query(i < last_query ? i : last_query),
+                        tokens.key(j < last_key ? j : last_key));
   }
   HEED_NOINLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
     return in_class(stretches<false>(mask, keys, first(i0), last(i1)), from);
