@@ -166,7 +166,8 @@ const int registered = [] {
   fit(
       "attention/complexity/full/1x64", [](Index) { return spec(); }, 512, 8192, benchmark::oNSquared);
   fit(
-      "attention/complexity/window512/1x64", [](Index) { return sliding_window(512); }, 4096, 65536, benchmark::oN);
+      "attention/complexity/window512/1x64", [](Index) { return sliding_window(512); },
+      4096, 65536, benchmark::oN);
   fit("attention/complexity/block_sparse64/1x64", eight_blocks, 4096, 65536, benchmark::oN);
   benchmark::RegisterBenchmark("attention/million/window512/1x1048576x64", million)
       ->Unit(benchmark::kMillisecond)

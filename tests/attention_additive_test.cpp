@@ -200,7 +200,8 @@ TEST(AttentionAdditive, GradientsAreDifferences) {
     // Accumulated, and summed over heads.
     Eigen::MatrixXd dq = got.dq, dk = got.dk, dv = got.dv;
     Eigen::VectorXd summed = dw.colwise().sum().transpose();
-    heed::attention_backward(dout, x[0], x[1], x[2], y, saved, spec, heed::into(dq, dk, dv), heed::accumulating,
+    heed::attention_backward(dout, x[0], x[1], x[2], y, saved, spec, heed::into(dq, dk, dv),
+                             heed::accumulating,
                              heed::score_gradient(summed));
     EXPECT_TRUE(dq.isApprox(2 * got.dq, 1e-12) && dk.isApprox(2 * got.dk, 1e-12) &&
                 dv.isApprox(2 * got.dv, 1e-12));

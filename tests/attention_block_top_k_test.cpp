@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -331,6 +332,25 @@ void refuses(const F& f, const std::string& words) {
     ADD_FAILURE() << "accepted: " << words;
   } catch (const std::invalid_argument& e) {
     EXPECT_NE(std::string(e.what()).find(words), std::string::npos) << e.what();
+  }
+}
+
+TEST(NativeSparse, EmptyInputs) {
+  using Sizes = std::array<Index, 3>;
+  for (const auto [n, m, columns] : {Sizes{0, 9, 6}, {9, 0, 6}, {0, 0, 6}, {9, 9, 0}, {0, 0, 0}}) {
+    Problem p = problem(n, m, 2);
+    p.v.resize(m, columns);
+    p.v.setOnes();
+    p.dout.resize(n, 2 * columns);
+    p.dout.setOnes();
+    heed::NativeSparseSaved<double> saved;
+    const Matrix out = heed::native_sparse_attention(p.q, p.k, p.v, p.gates, p.o, saved);
+    EXPECT_EQ(out.rows(), n);
+    EXPECT_EQ(out.cols(), 2 * columns);
+    EXPECT_TRUE(out.isZero() || m > 0);
+    const auto g = heed::native_sparse_attention_backward(p.dout, p.q, p.k, p.v, p.gates, p.o, saved);
+    EXPECT_TRUE(g.dq.isZero() && g.dk.isZero() && g.dv.isZero() && g.dgates.isZero());
+    EXPECT_EQ(g.dv.rows(), m);
   }
 }
 

@@ -169,7 +169,8 @@ TEST(AttentionErrors, RefusedGradientsStayAsTheyAre) {
   const Eigen::MatrixXf q = ones(5, 4);
   const Eigen::Vector2f theta(0.5f, 1);
   const auto term = heed::score_with(
-      [](auto s, const auto& p, auto i, auto j) { return s + p[0] * p[1] * static_cast<float>(i - j); }, theta);
+      [](auto s, const auto& p, auto i, auto j) { return s + p[0] * p[1] * static_cast<float>(i - j); },
+      theta);
   heed::Saved<float> saved;
   const Eigen::MatrixXf out = heed::attention(q, q, q, heed::heads(2), term, heed::save(saved));
   Eigen::MatrixXf dq(5, 4), dk(5, 4), dv(5, 4), db(5, 10), dtheta(2, 2);

@@ -294,7 +294,8 @@ TEST(AttentionShaw, OtherPolicies) {
       for (Index j = 0; j < 43; ++j) {
         b(i, h * 43 + j) = 0;
         for (Index c = 0; c < 3; ++c)
-          b(i, h * 43 + j) += 0.5 * x.q(i, h * 3 + c) * static_cast<double>(element(x.kt, j - i - 3, h, 2, c, 3));
+          b(i, h * 43 + j) +=
+              0.5 * x.q(i, h * 3 + c) * static_cast<double>(element(x.kt, j - i - 3, h, 2, c, 3));
       }
   const Matrix<double> no_values(0, 2);
   heed::Saved<double> saved, whole;

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 cmake_minimum_required(VERSION 3.21)
 # cmake -D COMPILER=... -D SOURCE=... -D FLAGS=... -D INCLUDE=... -P compile_fail.cmake
-# Passes when SOURCE does not compile with FLAGS and the compiler's output matches every regex of its first lines, `// expect: regex`.
+# Passes when SOURCE does not compile with FLAGS and the compiler's output matches every regex of its first lines,
+# `// expect: regex`.
 
 file(STRINGS ${SOURCE} lines)
 set(expected "")

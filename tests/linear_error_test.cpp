@@ -175,7 +175,8 @@ TEST(CheapForms, RefusedCallsWriteNothing) {
   const auto still = [](const auto&... m) { return ((m.array() == 42).all() && ...); };
   const auto features = heed::performer(8, 1);
   for (const double factor : {0.0, -1.0, 1e300}) {
-    EXPECT_THROW(heed::linear_attention_into(out, x, x, x, features, heed::scale(factor)), std::invalid_argument);
+    EXPECT_THROW(heed::linear_attention_into(out, x, x, x, features, heed::scale(factor)),
+                 std::invalid_argument);
     EXPECT_THROW(heed::linear_attention_backward(x, x, x, x, x, features, heed::scale(factor),
                                                  heed::into(dq, dk, dv)),
                  std::invalid_argument);

@@ -11,6 +11,7 @@
 #include <heed/mask/causal.hpp>
 #include <heed/mask/chunked.hpp>
 #include <heed/mask/dilated.hpp>
+#include <heed/mask/gaps.hpp>
 #include <heed/mask/global_tokens.hpp>
 #include <heed/mask/in_heads.hpp>
 #include <heed/mask/key_lists.hpp>
@@ -98,6 +99,52 @@ TEST(MaskPatterns, CountsOfLongSequences) {
       n + n + (2 * n - 1) + (3 * n - 3));
   EXPECT_EQ(heed::visible_pairs(heed::spec(heed::sequences({0, n, n + 3})), n + 3, n + 3), n * n + 9);
   EXPECT_EQ(heed::visible_pairs(heed::causal(), 0, n), 0);
+}
+
+/// Masks of the longest sequences, asked at both ends and in what a tile may reach past them: nothing
+/// overflows, which a sanitizer would see, and pairs are as visible as 64-bit positions say.
+TEST(MaskPatterns, LongestSequences) {
+  constexpr Index longest = heed::detail::longest_sequence;
+  for (const Index n : {Index(1), longest})
+    for (const Index m : {Index(1), longest}) {
+      const Place place{.queries = n, .keys = m};
+      const auto each = [&](const auto& policy, const auto& want) {
+        const auto mask = policy.bind(place);
+        for (const Index i : {Index(0), n - 1, n + 200})
+          for (const Index j : {Index(0), m - 1, m + 200})
+            EXPECT_EQ(mask.visible(static_cast<Position>(i), static_cast<Position>(j)), want(i, j))
+                << n << " x " << m << ": " << i << " " << j;
+        for (const Index from : {Index(0), m - 1, m}) {
+          heed::detail::key_ranges(mask, m, n - 1, n, from);
+          heed::detail::full_ranges(mask, m, n - 1, n, from);
+        }
+      };
+      const Index off = m - n, great = Index(1) << 40;
+      for (const Index given : {Index(0), off, great, -great}) {
+        each(heed::causal(given), [&](Index i, Index j) { return j <= i + given; });
+        each(heed::window(5, 7, given), [&](Index i, Index j) { return std::abs(i + given - j + 1) <= 6; });
+        each(heed::window(heed::unbounded, 0, given), [&](Index i, Index j) { return j <= i + given; });
+        each(heed::chunked(1000, 1, 0, given), [&](Index i, Index j) {
+          const Index before = (i + given < 0 ? i + given - 999 : i + given) / 1000 - j / 1000;
+          return before == 0 || before == 1;
+        });
+        each(heed::global_tokens(std::vector<Index>{0, 3}, given), [&](Index i, Index j) {
+          return j == 0 || j == 3 || i + given == 0 || i + given == 3;
+        });
+        each(heed::global_tokens(2, given),
+             [&](Index i, Index j) { return j < 2 || (i + given >= 0 && i + given < 2); });
+      }
+      each(heed::windows({3}), [&](Index i, Index j) { return std::abs(i + off - j) <= 3; });
+      each(heed::prefix(great), [&](Index, Index) { return true; });
+      each(heed::summary_keys(1000, 2), [&](Index, Index j) { return j % 1000 >= 998; });
+      // Positions past the end need only be answered.
+      const auto far = heed::dilated(heed::unbounded, heed::unbounded, 1 << 22);
+      far.bind(place).visible(static_cast<Position>(n + 200), static_cast<Position>(m + 200));
+      const heed::detail::TokenClass tokens(far.bind(place), place, 0);
+      const auto among = heed::detail::among(tokens, m, heed::causal().bind(place));
+      for (const Index j : {Index(0), tokens.keys - 1, tokens.keys + 96})
+        among.visible(static_cast<Position>(tokens.queries + 96), static_cast<Position>(j));
+    }
 }
 
 /// Positions near the largest possible, and numbers near the largest: nothing overflows.

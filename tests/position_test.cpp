@@ -9,9 +9,11 @@
 #include <string>
 #include <vector>
 
+#include <heed/position/alibi.hpp>
 #include <heed/position/rotary.hpp>
 #include <heed/position/sinusoidal.hpp>
 #include <heed/position/t5_buckets.hpp>
+#include <heed/select/local.hpp>
 #include <unsupported/Eigen/AutoDiff>
 
 #include "guarded.hpp"
@@ -431,6 +433,42 @@ TEST(T5Buckets, Refuses) {
   EXPECT_THROW((void)heed::t5_bucket(0, {.distance = 8}), std::invalid_argument);
   EXPECT_EQ(heed::t5_bucket(-9, {.distance = 9}), 15);
   EXPECT_EQ(heed::t5_bucket(-1, {.bidirectional = false, .buckets = 2}), 1);
+}
+
+/// Terms of the longest sequences, at both ends of queries and keys and in what a tile may reach past them:
+/// nothing overflows, which a sanitizer would see, and distances are right.
+TEST(Positions, OfTheLongestSequences) {
+  constexpr Index longest = heed::detail::longest_sequence;
+  const Eigen::VectorXd spans = Eigen::VectorXd::Constant(1, 4e9);
+  const Matrix<float> table = numbers<float>(1, 12, 1);
+  const heed::T5Buckets options{.buckets = 12, .distance = 20};
+  for (const Index n : {Index(1), longest})
+    for (const Index m : {Index(1), longest}) {
+      const heed::Place place{.queries = n, .keys = m};
+      const heed::Shape shape{.queries = n, .keys = m};
+      const auto each = [&](const auto& policy, Index offset, const auto& want) {
+        policy.check(shape);
+        const auto term = policy.bind(place);
+        for (const Index i : {Index(0), n - 1, n + 200})
+          for (const Index j : {Index(0), m - 1, m + 200})
+            EXPECT_EQ(term(0.0, static_cast<heed::Position>(i), static_cast<heed::Position>(j)),
+                      want(i + offset - j))
+                << n << " x " << m << ": " << i << " " << j;
+      };
+      const auto penalty = [](Index distance) { return -0x1p-8 * std::abs(static_cast<double>(distance)); };
+      const auto bucket = [&](Index distance) {
+        return static_cast<double>(table(0, heed::t5_bucket(-distance, options)));
+      };
+      const auto seen = [](Index) { return 0.0; };  // nothing is as far as the span
+      each(heed::alibi(), m - n, penalty);
+      each(heed::alibi(heed::top_left), 0, penalty);
+      each(heed::alibi({0x1p-8}), m - n, penalty);
+      each(heed::t5_bias(table, options), m - n, bucket);
+      each(heed::t5_bias(table, options, heed::top_left), 0, bucket);
+      each(heed::AdaptiveSpan<heed::detail::Referred<Eigen::VectorXd>>(
+               heed::detail::Referred<Eigen::VectorXd>(spans), 3.0),
+           m - n, seen);
+    }
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -14,6 +16,7 @@
 #include <heed/mask/causal.hpp>
 #include <heed/mask/lengths.hpp>
 #include <heed/position/alibi.hpp>
+#include <heed/score/scale.hpp>
 
 namespace {
 
@@ -67,6 +70,8 @@ TEST(Weights, ChosenRowsAndHeads) {
   const std::vector<int> list{6};
   EXPECT_EQ(heed::attention_weights(q, k, spec, heed::rows(list)).row(0), all.row(6));
   EXPECT_EQ(heed::attention_weights(q, k, spec, heed::rows(3, 3)).rows(), 0);
+  EXPECT_EQ(heed::attention_weights(q, k, spec, heed::rows(3)).row(0), all.row(3));
+  EXPECT_EQ(heed::attention_weights(q, k, spec, heed::rows({3})).rows(), 1);
 }
 
 TEST(Weights, SequencesCountTheirOwnKeys) {
@@ -78,6 +83,51 @@ TEST(Weights, SequencesCountTheirOwnKeys) {
   EXPECT_EQ(w(0, 2), 0);
   EXPECT_EQ(w(0, 3), 0);
   EXPECT_EQ(w.row(1), heed::attention_weights(q.bottomRows(2), k.bottomRows(4), heed::rows({1})));
+}
+
+/// Rows of one sequence have its width, whatever is beside it in the batch; one list of offsets is for q and
+/// k.
+TEST(Weights, AsWideAsTheirSequence) {
+  const auto q = draw(6, 4, 1), k = draw(6, 4, 2);
+  const std::vector<Index> offsets = {0, 2, 2, 6};
+  const auto batch = heed::sequences(offsets);
+  EXPECT_EQ(heed::attention_weights(q, k, batch, heed::heads(2)).cols(), 2 * 4);
+  const auto first = heed::attention_weights(q, k, batch, heed::rows({0, 1}), heed::heads(2));
+  EXPECT_EQ(first, heed::attention_weights(q.topRows(2), k.topRows(2), heed::heads(2)));
+  EXPECT_EQ(heed::attention_weights(q, k, batch, heed::rows(4)),
+            heed::attention_weights(q.bottomRows(4), k.bottomRows(4), heed::rows(2)));
+}
+
+/// Scores are what softmax makes the weights of.
+TEST(Weights, ScoresBeforeTheSelection) {
+  const auto q = draw(7, 12, 1), k = draw(9, 6, 2);
+  const auto spec = heed::spec(heed::heads(4, 2), heed::causal(), heed::alibi(), heed::scale(0.5));
+  const Eigen::MatrixXf s = heed::attention_scores(q, k, spec), w = heed::attention_weights(q, k, spec);
+  ASSERT_EQ(s.cols(), 4 * 9);
+  for (Index h = 0; h < 4; ++h)
+    for (Index i = 0; i < 7; ++i) {
+      const Eigen::RowVectorXd row = s.row(i).segment(h * 9, 9).cast<double>().array().exp();
+      for (Index j = 0; j < 9; ++j) {
+        EXPECT_NEAR(row(j) / row.sum(), static_cast<double>(w(i, h * 9 + j)), 1e-6);
+        const float dot = q.row(i).segment(h * 3, 3).dot(k.row(j).segment(h / 2 * 3, 3));
+        const double want = 0.5 * static_cast<double>(dot) -
+                            heed::alibi_slope(h, 4) * static_cast<double>(std::abs(i + 2 - j));
+        if (j > i + 2) {
+          EXPECT_EQ(s(i, h * 9 + j), -std::numeric_limits<float>::infinity());
+        } else {
+          EXPECT_NEAR(static_cast<double>(s(i, h * 9 + j)), want, 1e-5);
+        }
+      }
+    }
+  EXPECT_EQ(heed::attention_scores(q, k, spec, heed::rows(3), heed::head(1)), s.row(3).segment(9, 9));
+  // Sequences of their own widths; -inf past their ends.
+  const auto ragged = heed::attention_scores(q, draw(9, 12, 3), heed::sequences({0, 3, 7}, {0, 2, 9}));
+  EXPECT_EQ(ragged.cols(), 7);
+  EXPECT_EQ(ragged(0, 2), -std::numeric_limits<float>::infinity());
+  // A finite score stays finite.
+  const Eigen::MatrixXf great = Eigen::MatrixXf::Constant(1, 1, 1e30f);
+  EXPECT_EQ(heed::attention_scores(great, great)(0, 0), std::numeric_limits<float>::max());
+  EXPECT_EQ(heed::attention_scores(great, -great)(0, 0), std::numeric_limits<float>::lowest());
 }
 
 TEST(Weights, RowThatSeesNothingIsZero) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// attention_weights(): who attends to whom, for chosen rows and heads.
+/// attention_weights() and attention_scores(): who attends to whom, and why, for chosen rows and heads.
 #ifndef HEED_ATTENTION_WEIGHTS_HPP
 #define HEED_ATTENTION_WEIGHTS_HPP
 
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -24,7 +26,7 @@
 
 namespace heed::inline HEED_ABI {
 
-/// What attention_weights is to show; no policies, because they say nothing about the attention itself.
+/// What attention_weights() is to show; no policies, because they say nothing about the attention itself.
 struct view_tag {};
 /// Made by rows().
 struct Rows : view_tag {
@@ -43,6 +45,8 @@ template <detail::integer_list R>
 Rows rows(const R& r) {
   return Rows(detail::copy_list<Index>(r));
 }
+/// One row of q.
+inline Rows rows(Index r) { return Rows({r}); }
 /// Rows [begin, end) of q.
 inline Rows rows(Index begin, Index end) {
   if (end < begin) detail::fail("rows(", begin, ", ", end, ") ends before it begins; rows({a, b}) is a list");
@@ -117,6 +121,67 @@ inline Index sequence_of(const Shape& shape, Index token) {
 template <class Scalar>
 using WeightsType = std::conditional_t<std::is_same_v<Scalar, float>, double, Accumulator<Scalar>>;
 
+/// A row for each chosen row of q and, side by side, for each chosen head as many columns as the longest
+/// sequence has keys that a chosen row is of. fill(spec, place, i, scores, put) is asked for each row i of a
+/// sequence, with the scores of the keys that it sees, and says put(key, number); the rest is `nothing`.
+template <class Function, class Q, class K, class Fill, class... Arguments>
+Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> of_chosen_rows(
+    const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, const typename Q::Scalar& nothing,
+    const Fill& fill, Arguments&&... arguments) {
+  using Scalar = typename Q::Scalar;
+  using Wide = WeightsType<Scalar>;
+  static_assert(std::is_same_v<Scalar, typename K::Scalar>, "heed: q and k have different scalars");
+
+  const auto bundle = spec(policy_part(std::forward<Arguments>(arguments))...);
+  using Bundle = std::remove_const_t<decltype(bundle)>;
+  allow_only<Function, Bundle, of_layout, mask_tag, of_scores, of_selection, of_execution>();
+  const Shape shape = make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), k.rows(), k.cols());
+  bundle.template check_values<Accumulator<Scalar>>();
+  const std::vector<Index> chosen_rows = chosen<Rows>(shape.queries, arguments...);
+  const std::vector<Index> chosen_heads = chosen<HeadsShown>(shape.heads, arguments...);
+  check_chosen("row", chosen_rows, shape.queries);
+  check_chosen("head", chosen_heads, shape.heads);
+  Index width = chosen_rows.empty() ? shape.longest : 0;
+  for (const Index token : chosen_rows) {
+    const Index keys = shape.place(sequence_of(shape, token), 0).keys;
+    if (keys > width) width = keys;
+  }
+
+  // Expressions are evaluated once, everything else is read where it lies.
+  InPlace<Q> q_values(q.derived());
+  InPlace<K> k_values(k.derived());
+  const Wide scale = bundle.template scale<Wide>(shape.d);
+  const Index row_count = static_cast<Index>(chosen_rows.size()),
+              head_count = static_cast<Index>(chosen_heads.size());
+  Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic> numbers(row_count, head_count * width);
+  numbers.setConstant(nothing);
+  std::vector<Weight<Wide>> row;
+  for (Index n = 0; n < row_count; ++n) {
+    const Index token = chosen_rows[static_cast<std::size_t>(n)];
+    const Index sequence = sequence_of(shape, token);
+    for (Index m = 0; m < head_count; ++m) {
+      const Place place = shape.place(sequence, chosen_heads[static_cast<std::size_t>(m)]);
+      const auto rules = bundle.template bind<Wide>(place);
+      const Index i = token - place.query_begin;
+      score_row<Scalar>(bundle, rules, shape, place, scale, i, q_values, k_values, row);
+      fill(bundle, place, i, row, [&](Index key, const Wide& x) {
+        numbers(n, m * width + key) = static_cast<Scalar>(x);
+      });
+    }
+  }
+  return numbers;
+}
+
+/// A number as Scalar, the greatest one where it is too great: finite scores stay finite.
+template <class Scalar, class Wide>
+Wide within_range(const Wide& x) {
+  if constexpr (std::is_floating_point_v<Scalar> && std::is_floating_point_v<Wide>) {
+    constexpr Wide most = std::numeric_limits<Scalar>::max();
+    if (std::isfinite(x)) return x > most ? most : x < -most ? -most : x;
+  }
+  return x;
+}
+
 }  // namespace detail
 
 /// The weights with which the chosen rows of q attend to the keys, each in [0, 1], summing to 1 over the keys
@@ -129,52 +194,42 @@ using WeightsType = std::conditional_t<std::is_same_v<Scalar, float>, double, Ac
 ///     side by side
 ///
 /// q is N x (H·d), k is M x (H_kv·d), any dense expressions; the arguments after them are the policies of
-/// attention() in any order, and at most one rows() and one head(). The result has one row for each chosen
-/// row and, for each chosen head, as many columns as the longest sequence has keys; columns count keys inside
+/// attention() but save(), in any order (on() and use() change nothing), and at most one rows() and one
+/// head(). The result has one row for each chosen row and, for each chosen head, as many columns as the
+/// longest of their sequences has keys: those of its own sequence for rows of one. Columns count keys inside
 /// the row's own sequence, and those past its end are 0. Computed in double for float and in float for half
 /// and bfloat16, in plain loops for all scalars: O(rows · heads · M · d). Allocates the result. Throws what
 /// attention() throws, and std::invalid_argument for rows and heads that do not exist.
 template <class Q, class K, class... Arguments>
 Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weights(
     const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {
+  return detail::of_chosen_rows<detail::call::attention_weights>(
+      q, k, typename Q::Scalar(0),
+      [](const auto& bundle, const Place& place, Index i, auto& row, const auto& put) {
+        detail::select_row<typename Q::Scalar>(bundle, place, i, row);
+        for (const auto& w : row) put(w.key, detail::changed_weight(bundle, place, i, w));
+      },
+      std::forward<Arguments>(arguments)...);
+}
+
+/// The final scores from which the weights are made, in natural units: scaled, capped, with positions, biases
+/// and functors, and -inf for pairs that are hidden, or past the end of a row's sequence.
+///
+///     heed::attention_scores(q, k, heed::causal(), heed::softcap(30.0), heed::rows(3))    1 x M
+///
+/// Arguments, sizes, cost and errors are those of attention_weights(); a selection, sink(), weight_with() and
+/// dropout() come after and change nothing, but for the noise and the temperature of a gumbel_softmax(). A
+/// score that the scalar of q does not hold is its greatest number.
+template <class Q, class K, class... Arguments>
+Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_scores(
+    const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {
   using Scalar = typename Q::Scalar;
-  using Wide = detail::WeightsType<Scalar>;
-  static_assert(std::is_same_v<Scalar, typename K::Scalar>, "heed: q and k have different scalars");
-
-  const auto bundle = spec(detail::policy_part(std::forward<Arguments>(arguments))...);
-  using Bundle = std::remove_const_t<decltype(bundle)>;
-  detail::allow_only<detail::call::attention_weights, Bundle, detail::of_layout, mask_tag, detail::of_scores,
-                     detail::of_selection, detail::of_execution>();
-  const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), k.rows(), k.cols());
-  const std::vector<Index> chosen_rows = detail::chosen<Rows>(shape.queries, arguments...);
-  const std::vector<Index> chosen_heads = detail::chosen<HeadsShown>(shape.heads, arguments...);
-  detail::check_chosen("row", chosen_rows, shape.queries);
-  detail::check_chosen("head", chosen_heads, shape.heads);
-
-  // Expressions are evaluated once, everything else is read where it lies.
-  detail::InPlace<Q> q_values(q.derived());
-  detail::InPlace<K> k_values(k.derived());
-  const Wide scale = bundle.template scale<Wide>(shape.d);
-  const Index row_count = static_cast<Index>(chosen_rows.size()),
-              head_count = static_cast<Index>(chosen_heads.size());
-  Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic> weights(row_count, head_count * shape.longest);
-  weights.setConstant(Scalar(0));
-  std::vector<detail::Weight<Wide>> row;
-  for (Index n = 0; n < row_count; ++n) {
-    const Index token = chosen_rows[static_cast<std::size_t>(n)];
-    const Index sequence = detail::sequence_of(shape, token);
-    for (Index m = 0; m < head_count; ++m) {
-      const Place place = shape.place(sequence, chosen_heads[static_cast<std::size_t>(m)]);
-      const auto rules = bundle.template bind<Wide>(place);
-      detail::score_row<Scalar>(bundle, rules, shape, place, scale, token - place.query_begin, q_values, k_values,
-                        row);
-      detail::select_row<Scalar>(bundle, place, token - place.query_begin, row);
-      for (const detail::Weight<Wide>& w : row)
-        weights(n, m * shape.longest + w.key) =
-            static_cast<Scalar>(detail::changed_weight(bundle, place, token - place.query_begin, w));
-    }
-  }
-  return weights;
+  return detail::of_chosen_rows<detail::call::attention_scores>(
+      q, k, Scalar(-std::numeric_limits<double>::infinity()),
+      [](const auto&, const Place&, Index, const auto& row, const auto& put) {
+        for (const auto& s : row) put(s.key, detail::within_range<Scalar>(s.value));
+      },
+      std::forward<Arguments>(arguments)...);
 }
 
 /// Arrays are refused in words.

@@ -129,7 +129,7 @@ BlockLists block_top_k(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>
   std::vector<Index> list;
   for (Index h = 0; h < o.heads; ++h) {
     const Index kh = h / (o.heads / o.key_heads);
-    scores.noalias() = tiles.middleCols(h * d, d) * means.middleCols(kh * d, d).transpose();
+    scores.noalias() = columns_at(tiles, h * d, d) * columns_at(means, kh * d, d).transpose();
     for (Index t = 0; t < tiles.rows(); ++t) {
       const Index begin = t * o.tile, rows = pooled_count(n, o.tile, t);
       const Index first = begin + m - n, last = first + rows - 1;  // positions among the keys

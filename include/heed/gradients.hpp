@@ -264,8 +264,8 @@ struct ScoreGradient : score_gradient_tag {
 };
 
 /// Writes the derivative by the weights of additive(w): a vector of A, which gets the sum over heads, or a
-/// matrix of H × A, a row for each head. Referred to; overwritten unless `accumulating` is given. Each head of
-/// each sequence adds up in double, and these sums are added in order: bits do not depend on threads.
+/// matrix of H × A, a row for each head. Referred to; overwritten unless `accumulating` is given. Each head
+/// of each sequence adds up in double, and these sums are added in order: bits do not depend on threads.
 template <class D>
 auto score_gradient(D&& dw) {
   detail::check_writable<D>();

@@ -11,6 +11,7 @@
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/operand.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -67,8 +68,8 @@ void merge_into(const Eigen::MatrixBase<Out>& out_arg, const Eigen::MatrixBase<L
     for (Index i = 0; i < out.rows(); ++i) {
       const Scalar a = lse(i, h), b = other_lse.coeff(i, h);
       if (b == none) continue;
-      auto mine = out.row(i).segment(h * d_v, d_v);
-      const auto other = other_out.row(i).segment(h * d_v, d_v);
+      auto mine = detail::block_at(out, i, h * d_v, 1, d_v);
+      const auto other = detail::block_at(other_out, i, h * d_v, 1, d_v);
       if (a == none) {
         mine = other;
         lse(i, h) = b;
@@ -79,7 +80,7 @@ void merge_into(const Eigen::MatrixBase<Out>& out_arg, const Eigen::MatrixBase<L
       const Scalar weight_a = Scalar(exp(Scalar(a - top))), weight_b = Scalar(exp(Scalar(b - top)));
       const Scalar sum = weight_a + weight_b;
       const Scalar share_a = weight_a / sum, share_b = weight_b / sum;
-      for (Index c = 0; c < d_v; ++c) mine(c) = share_a * mine(c) + share_b * other.coeff(c);
+      for (Index c = 0; c < d_v; ++c) mine(0, c) = share_a * mine(0, c) + share_b * other.coeff(0, c);
       lse(i, h) = top + Scalar(log(sum));
     }
   }

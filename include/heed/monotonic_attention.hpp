@@ -15,6 +15,7 @@
 #include <heed/attention_backward.hpp>
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/operand.hpp>
 #include <heed/dual.hpp>
 #include <heed/select/monotonic.hpp>
 
@@ -53,9 +54,9 @@ class MonotonicHead {
         draws_(options.seed, place),
         keys_(place.keys) {
     const Index key_head = place.head / (shape.heads / shape.key_heads);
-    q_ = q.block(place.query_begin, place.head * shape.d, place.queries, shape.d).template cast<Wide>();
-    k_ = k.block(place.key_begin, key_head * shape.d, place.keys, shape.d).template cast<Wide>();
-    v_ = v.block(place.key_begin, key_head * shape.d_v, place.keys, shape.d_v).template cast<Wide>();
+    q_ = block_at(q, place.query_begin, place.head * shape.d, place.queries, shape.d).template cast<Wide>();
+    k_ = block_at(k, place.key_begin, key_head * shape.d, place.keys, shape.d).template cast<Wide>();
+    v_ = block_at(v, place.key_begin, key_head * shape.d_v, place.keys, shape.d_v).template cast<Wide>();
   }
 
   Index queries() const { return q_.rows(); }
@@ -315,8 +316,8 @@ auto monotonic_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<
             bundle, shape, options, queries, keys, values, [&](const Place&, const auto& for_each_head) {
               for_each_head([&](const Place& place, const auto& head) {
                 head.forward([&](Index i0, const auto& rows) {
-                  out.block(place.query_begin + i0, place.head * shape.d_v, rows.rows(), shape.d_v) =
-                      rows.template cast<Scalar>();
+                  detail::block_at(out, place.query_begin + i0, place.head * shape.d_v, rows.rows(),
+                                   shape.d_v) = rows.template cast<Scalar>();
                 });
               });
             });
@@ -392,17 +393,17 @@ auto monotonic_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen
               const Index key_head = first.head / (shape.heads / shape.key_heads);
               for_each_head([&](const Place& place, const auto& head) {
                 const auto rows = [&](const auto& m, Index width) {
-                  return m.block(place.query_begin, place.head * width, place.queries, width);
+                  return detail::block_at(m, place.query_begin, place.head * width, place.queries, width);
                 };
                 head.backward(
                     rows(incoming, shape.d_v).template cast<Wide>(), dk, dv, [&](Index i0, const auto& dq) {
-                      gradients.dq.block(place.query_begin + i0, place.head * shape.d, dq.rows(), shape.d) =
-                          dq.template cast<Scalar>();
+                      detail::block_at(gradients.dq, place.query_begin + i0, place.head * shape.d, dq.rows(),
+                                       shape.d) = dq.template cast<Scalar>();
                     });
               });
-              gradients.dk.block(first.key_begin, key_head * shape.d, first.keys, shape.d) =
+              detail::block_at(gradients.dk, first.key_begin, key_head * shape.d, first.keys, shape.d) =
                   dk.template cast<Scalar>();
-              gradients.dv.block(first.key_begin, key_head * shape.d_v, first.keys, shape.d_v) =
+              detail::block_at(gradients.dv, first.key_begin, key_head * shape.d_v, first.keys, shape.d_v) =
                   dv.template cast<Scalar>();
             });
       },

@@ -15,6 +15,7 @@
 #include <heed/block_top_k.hpp>
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
+#include <heed/core/operand.hpp>
 #include <heed/layout/heads.hpp>
 #include <heed/linear/pooled_attention.hpp>
 #include <heed/mask/causal.hpp>
@@ -132,6 +133,7 @@ auto native_sparse_attention(const Eigen::MatrixBase<Q>& q, const Eigen::MatrixB
   Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Q::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>
       out(q.rows(), h_count * d_v);
   out.setZero();
+  if (d_v == 0) return out;
   for (Index c = 0; c < 3; ++c)
     for (Index h = 0; h < h_count; ++h)
       for (Index i = 0; i < q.rows(); ++i) {
@@ -195,6 +197,7 @@ auto native_sparse_attention_backward(const Eigen::MatrixBase<DO>& dout, const E
   const auto through_gate = [&](Index c) {
     const auto x = static_cast<std::size_t>(c);
     dbranch.setZero();
+    if (d_v == 0) return;
     for (Index h = 0; h < h_count; ++h)
       for (Index i = 0; i < n; ++i) {
         if (!sees(saved.branch[x], i, h)) continue;

@@ -64,7 +64,8 @@ template <class P, class... Tags>
 struct IsOf<P, Together<Tags...>> : std::bool_constant<(IsOf<P, Tags>::value || ...)> {};
 
 /// Says what the function does not take. The compiler names the function, and the policy's type, beside it.
-/// Return types here are deduced, which makes compilers look at once, before what follows from a wrong policy.
+/// Return types here are deduced, which makes compilers look at once, before what follows from a wrong
+/// policy.
 template <class Function, class P>
 constexpr auto refuse_policy() {
   static_assert(!std::derived_from<P, save_tag>, "heed: this function takes no save()");

@@ -42,6 +42,22 @@ HEED_INLINE Operand<T> operand_of(D& m) {
     return {m.data(), m.innerStride(), m.outerStride()};
 }
 
+/// m.block(row, column, rows, columns), also of an empty matrix: Eigen would add an offset to its null
+/// pointer.
+template <class M>
+auto block_at(M&& m, Index row, Index column, Index rows, Index columns) {
+  const bool empty = m.size() == 0;
+  return m.block(empty ? 0 : row, empty ? 0 : column, rows, columns);
+}
+template <class M>
+auto columns_at(M&& m, Index column, Index columns) {
+  return block_at(m, 0, column, m.rows(), columns);
+}
+template <class M>
+auto rows_at(M&& m, Index row, Index rows) {
+  return block_at(m, row, 0, rows, m.cols());
+}
+
 /// The expression itself where its memory can be read in place, otherwise its value.
 template <class D>
 using InPlace = std::conditional_t<directly_accessible<D>, const D&, const typename D::PlainObject>;

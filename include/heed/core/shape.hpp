@@ -69,6 +69,10 @@ inline constexpr top_left_t top_left{};
 
 namespace detail {
 
+/// Queries and keys of a sequence, at most. Kernels ask about whole tiles, whose last rows and keys may lie
+/// past the end: their positions, and differences of these, must be Positions too.
+inline constexpr Index longest_sequence = std::numeric_limits<Position>::max() - 1024;
+
 /// Bounds off so that comparisons in Position cannot overflow. Beyond [-N, M] every offset means the same to
 /// a mask.
 HEED_INLINE constexpr Position clamp_position(Index x) {
@@ -79,7 +83,7 @@ HEED_INLINE constexpr Position clamp_position(Index x) {
 /// i - j + off must stay a Position.
 inline void check_offset(const char* name, const Alignment& alignment, const Shape& shape) {
   const Index longest = shape.queries > shape.keys ? shape.queries : shape.keys;
-  const Index most = static_cast<Index>(std::numeric_limits<Position>::max()) - longest;
+  const Index most = longest_sequence - longest;
   if (!alignment.from_end && (alignment.offset > most || alignment.offset < -most)) {
     fail(name, ": the offset is ", alignment.offset, ", with ", longest, " tokens it may be ", most,
          " at most");
@@ -87,9 +91,9 @@ inline void check_offset(const char* name, const Alignment& alignment, const Sha
 }
 
 inline void check_length(Index queries, Index keys) {
-  constexpr Index most = std::numeric_limits<Position>::max();
-  if (queries > most || keys > most) {
-    fail("a sequence has ", queries, " queries and ", keys, " keys; at most ", most, " are possible");
+  if (queries > longest_sequence || keys > longest_sequence) {
+    fail("a sequence has ", queries, " queries and ", keys, " keys; at most ", longest_sequence,
+         " are possible");
   }
 }
 

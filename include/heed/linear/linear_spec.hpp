@@ -50,7 +50,8 @@ template <LinearPass pass, class... P>
 constexpr auto check_linear(const Spec<P...>&) {
   (check_linear_policy<pass, P>(), ...);
   if constexpr (pass == LinearPass::forward)
-    allow_only<call::linear_attention, Spec<P...>, of_layout, mask_tag, scale_tag, feature_tag, of_execution>();
+    allow_only<call::linear_attention, Spec<P...>, of_layout, mask_tag, scale_tag, feature_tag,
+               of_execution>();
   else if constexpr (pass == LinearPass::backward)
     allow_only<call::linear_attention_backward, Spec<P...>, of_layout, mask_tag, scale_tag, feature_tag,
                of_execution, into_tag, accumulate_tag>();

@@ -39,7 +39,8 @@ namespace detail {
 template <class Function, class... More, class... P>
 constexpr auto check_pooled(const Spec<P...>&) {
   static_assert((true && ... && (!std::derived_from<P, mask_tag> || std::is_same_v<P, Causal>)),
-                "heed: pooled keys are means of several tokens: of the masks pooled_attention takes causal()");
+                "heed: pooled keys are means of several tokens: of the masks pooled_attention takes "
+                "causal()");
   static_assert(!may_have<Spec<P...>, sequences_tag>, "heed: pooled_attention takes one sequence");
   static_assert(!may_have<Spec<P...>, position_tag>,
                 "heed: pooled keys are means of several tokens: they have no relative positions, and "
@@ -73,7 +74,7 @@ struct PooledKeys {
     Eigen::Matrix<typename X::Scalar, Eigen::Dynamic, Eigen::Dynamic,
                   X::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>
         all(rows, x.cols());
-    each([&](Index stride, Index begin, Index count) { pool_into(x, stride, all.middleRows(begin, count)); });
+    each([&](Index stride, Index begin, Index count) { pool_into(x, stride, rows_at(all, begin, count)); });
     return all;
   }
   template <class X, class D>
@@ -82,7 +83,7 @@ struct PooledKeys {
     dx.resize(tokens, dall.cols());
     dx.setConstant(typename X::Scalar(0));
     each([&](Index stride, Index begin, Index count) {
-      add_pooled_gradient(dall.middleRows(begin, count), stride, dx);
+      add_pooled_gradient(rows_at(dall, begin, count), stride, dx);
     });
     return dx;
   }
@@ -132,7 +133,8 @@ auto pooled_spec(const Spec<P...>& all, const PooledKeys& keys, Index queries) {
 ///
 /// @param q N × (H·d), k M × (H_kv·d), v M × (H_kv·d_v), as attention() takes them
 /// @param scales at least one stride, each at least 1
-/// @param policies those of attention(), but for `sequences`, `alibi`, `t5_bias` and masks other than causal(),
+/// @param policies those of attention(), but for `sequences`, `alibi`, `t5_bias` and masks other than
+/// causal(),
 ///   which are compile errors. With causal() a query sees a mean when it may see all of its tokens. Positions
 ///   j in functors count means.
 /// @return N × (H·d_v) in the storage order of q. With causal() the first queries may see no mean: zeros.

@@ -10,6 +10,7 @@
 #ifndef HEED_MASK_GAPS_HPP
 #define HEED_MASK_GAPS_HPP
 
+#include <cstdint>
 #include <type_traits>
 
 #include <heed/config.hpp>
@@ -80,11 +81,14 @@ struct TokenClass {
     queries = (place.queries - number + step - 1) / step;
     keys = first_key < place.keys ? (place.keys - first_key + step - 1) / step : 0;
   }
-  HEED_INLINE Position query(Position i) const {
-    return static_cast<Position>(first_query) + static_cast<Position>(step) * i;
-  }
-  HEED_INLINE Position key(Position j) const {
-    return static_cast<Position>(first_key) + static_cast<Position>(step) * j;
+  HEED_INLINE Position query(Position i) const { return position(first_query, i); }
+  HEED_INLINE Position key(Position j) const { return position(first_key, j); }
+
+ private:
+  /// Unsigned: a tile's last rows and keys may lie past the end of the class, and steps are long.
+  HEED_INLINE Position position(Index first, Position number) const {
+    return static_cast<Position>(static_cast<std::uint32_t>(first) +
+                                 static_cast<std::uint32_t>(step) * static_cast<std::uint32_t>(number));
   }
 };
 
@@ -98,7 +102,11 @@ struct MaskInClass {
   Index keys;  ///< of the sequence
 
   HEED_INLINE bool visible(Position i, Position j) const {
-    return mask.visible(tokens.query(i), tokens.key(j));
+    // What lies past the end is as visible as the last: masks subtract positions, which must exist.
+    const auto last_query = static_cast<Position>(tokens.queries - 1),
+               last_key = static_cast<Position>(tokens.keys - 1);
+    return mask.visible(tokens.query(i < last_query ? i : last_query),
+                        tokens.key(j < last_key ? j : last_key));
   }
   HEED_NOINLINE KeyRange key_ranges(Index i0, Index i1, Index from) const {
     return in_class(stretches<false>(mask, keys, first(i0), last(i1)), from);

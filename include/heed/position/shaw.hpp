@@ -42,8 +42,8 @@ constexpr auto check_shaw_spec() {
                 "heed: shaw_attention() is made of dot products with tables: it takes no additive()");
   static_assert(!has_policy<Spec, sink_tag>,
                 "heed: shaw_attention() merges parts, and each would have the sink(): it takes none");
-  allow_only<Function, Spec, of_layout, mask_tag, scale_tag, term_tag, selection_tag, dropout_tag, of_execution,
-             More...>();
+  allow_only<Function, Spec, of_layout, mask_tag, scale_tag, term_tag, selection_tag, dropout_tag,
+             of_execution, More...>();
 }
 
 }  // namespace detail

@@ -13,6 +13,7 @@
 
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
+#include <heed/core/operand.hpp>
 #include <heed/core/rules.hpp>
 #include <heed/core/scalars.hpp>
 #include <heed/core/shape.hpp>
@@ -65,7 +66,7 @@ class ShawParts {
     Rows sum = m;
     if (table.rows() == 0) return sum;
     for (Index c = 0; c < sum.cols(); c += table.cols())
-      sum.middleCols(c, table.cols()).rowwise() += table.row(n);
+      columns_at(sum, c, table.cols()).rowwise() += rows_at(table, n, 1).row(0);
     return sum;
   }
   template <class K>
@@ -82,7 +83,7 @@ class ShawParts {
   Rows with_units(const M& m, Index width, Index more) const {
     Rows sum = Rows::Constant(m.rows(), shape_.key_heads * (width + more), Scalar(0));
     for (Index g = 0; g < shape_.key_heads; ++g)
-      sum.middleCols(g * (width + more), width) = m.middleCols(g * width, width);
+      columns_at(sum, g * (width + more), width) = columns_at(m, g * width, width);
     if (more == 0) return sum;
     for (Index s = 0; s < shape_.sequences; ++s) {
       const Place place = shape_.place(s, 0);
@@ -99,11 +100,11 @@ class ShawParts {
   Rows with_products(const M& m, const Rows& table, Index width, Index more) const {
     Rows sum = Rows::Constant(m.rows(), shape_.heads * (width + more), Scalar(0));
     for (Index h = 0; h < shape_.heads; ++h)
-      sum.middleCols(h * (width + more), width) = m.middleCols(h * width, width);
+      columns_at(sum, h * (width + more), width) = columns_at(m, h * width, width);
     if (more == 0) return sum;
     Block products;
     each_block([&](const auto& tile) {
-      const Block rows = m.block(tile.token, tile.head * width, tile.count, width).template cast<Wide>();
+      const Block rows = block_at(m, tile.token, tile.head * width, tile.count, width).template cast<Wide>();
       const Columns turned = rows_of_head(table, tile.head, width).template cast<Wide>();
       products.setConstant(tile.count, band(), Wide(0));
       add_product(rows, turned.transpose(), products, true);
@@ -127,8 +128,8 @@ class ShawParts {
   Rows band_output(const O& out) const {
     Rows sum = Rows::Constant(out.rows(), shape_.heads * (shape_.d_v + value_columns()), Scalar(0));
     for (Index h = 0; h < shape_.heads; ++h)
-      sum.middleCols(h * (shape_.d_v + value_columns()), shape_.d_v) =
-          out.middleCols(h * shape_.d_v, shape_.d_v);
+      columns_at(sum, h * (shape_.d_v + value_columns()), shape_.d_v) =
+          columns_at(out, h * shape_.d_v, shape_.d_v);
     return sum;
   }
 
@@ -137,7 +138,7 @@ class ShawParts {
     const Index width = shape_.d_v, more = value_columns();
     Rows out(extended.rows(), shape_.heads * width);
     for (Index h = 0; h < shape_.heads; ++h)
-      out.middleCols(h * width, width) = extended.middleCols(h * (width + more), width);
+      columns_at(out, h * width, width) = columns_at(extended, h * (width + more), width);
     if (more > 0) {
       const bool finite = all_finite(value_table_);
       Block weights;
@@ -154,7 +155,7 @@ class ShawParts {
   void add_query_gradient(const Rows& extended, const Q& q, Rows& dq, Sums& dtable) const {
     const Index width = shape_.d, more = key_columns();
     for (Index h = 0; h < shape_.heads; ++h)
-      dq.middleCols(h * width, width) += extended.middleCols(h * (width + more), width);
+      columns_at(dq, h * width, width) += columns_at(extended, h * (width + more), width);
     if (more == 0) return;
     const bool finite = all_finite(key_table_), finite_q = all_finite(q);
     Block weights;
@@ -168,7 +169,7 @@ class ShawParts {
   template <class To>
   void add_key_gradient(const Rows& extended, Index width, Index more, To& to) const {
     for (Index g = 0; g < shape_.key_heads; ++g)
-      to.middleCols(g * width, width) += extended.middleCols(g * (width + more), width);
+      columns_at(to, g * width, width) += columns_at(extended, g * (width + more), width);
   }
   /// Unit vectors alone, for the weights of the band.
   Rows units() const { return with_units(Rows(shape_.keys, 0), 0, value_columns()); }
@@ -224,7 +225,7 @@ class ShawParts {
   }
   /// The rows of a table that the band takes, for one query head.
   auto rows_of_head(const Rows& table, Index head, Index width) const {
-    return table.block(1, first_column(table.cols(), head, width), band(), width);
+    return block_at(table, 1, first_column(table.cols(), head, width), band(), width);
   }
   Index first_column(Index columns, Index head, Index width) const {
     return columns == width ? 0 : head / (shape_.heads / shape_.key_heads) * width;
@@ -290,7 +291,7 @@ class ShawParts {
                  Rows& to) const {
     Block sums = Block::Constant(tile.count, width, Wide(0));
     add_product(weights, Block(rows_of_head(table, tile.head, width).template cast<Wide>()), sums, finite);
-    auto block = to.block(tile.token, tile.head * width, tile.count, width);
+    auto block = block_at(to, tile.token, tile.head * width, tile.count, width);
     block = (block.template cast<Wide>() + sums).template cast<Scalar>();
   }
   /// dtable += weightsᵀ · rows of m.
@@ -298,16 +299,17 @@ class ShawParts {
   void add_to_table(const AnyTile& tile, const Block& weights, const M& m, Index width, bool finite,
                     Sums& dtable) const {
     Block sums = Block::Constant(band(), width, Wide(0));
-    const Block rows = m.block(tile.token, tile.head * width, tile.count, width).template cast<Wide>();
+    const Block rows = block_at(m, tile.token, tile.head * width, tile.count, width).template cast<Wide>();
     // By rows: Eigen multiplies a transposed left side number by number.
     add_product(Block(weights.transpose()), rows, sums, finite);
-    dtable.block(1, first_column(dtable.cols(), tile.head, width), band(), width) +=
+    block_at(dtable, 1, first_column(dtable.cols(), tile.head, width), band(), width) +=
         sums.template cast<typename Sums::Scalar>();
   }
   /// c += a b. Where b is not known to be finite, zeros of a meet nothing. (Eigen's lazy products: its others
   /// may round differently with another number of threads.)
   template <class A, class B>
   static void add_product(const A& a, const B& b, Block& c, bool finite) {
+    if (a.cols() == 0) return;
     if constexpr (std::is_floating_point_v<Wide>) {
       if (finite) {
         c += a.lazyProduct(b);

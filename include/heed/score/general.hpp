@@ -27,7 +27,7 @@ template <class W>
 auto matrix_of_head(const W& w, Index head, Index heads, Index d) {
   const bool shared = w.rows() == d;
   const Index rows = shared ? w.rows() : w.rows() / heads;
-  return w.block(shared ? 0 : head * rows, 0, rows, w.cols());
+  return block_at(w, shared ? 0 : head * rows, 0, rows, w.cols());
 }
 
 inline void check_general(const char* name, Index x_cols, Index w_rows, Index w_cols, Index heads) {
@@ -70,8 +70,8 @@ general(const Eigen::MatrixBase<X>& x, const Eigen::MatrixBase<W>& w, Index head
                 X::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>
       y(x.rows(), heads * d_k);
   for (Index h = 0; h < heads; ++h)
-    y.middleCols(h * d_k, d_k).noalias() =
-        from.middleCols(h * d, d) * detail::matrix_of_head(by, h, heads, d);
+    detail::columns_at(y, h * d_k, d_k).noalias() =
+        detail::columns_at(from, h * d, d) * detail::matrix_of_head(by, h, heads, d);
   return y;
 }
 
@@ -98,9 +98,11 @@ auto general_gradient(const Eigen::MatrixBase<DY>& dy, const Eigen::MatrixBase<X
   gradients.dw.setConstant(typename X::Scalar(0));
   const bool shared = w.rows() == d;
   for (Index h = 0; h < heads; ++h) {
-    const auto dy_h = in.middleCols(h * d_k, d_k);
-    gradients.dx.middleCols(h * d, d).noalias() = dy_h * detail::matrix_of_head(by, h, heads, d).transpose();
-    gradients.dw.middleRows(shared ? 0 : h * d, d).noalias() += from.middleCols(h * d, d).transpose() * dy_h;
+    const auto dy_h = detail::columns_at(in, h * d_k, d_k);
+    detail::columns_at(gradients.dx, h * d, d).noalias() =
+        dy_h * detail::matrix_of_head(by, h, heads, d).transpose();
+    detail::rows_at(gradients.dw, shared ? 0 : h * d, d).noalias() +=
+        detail::columns_at(from, h * d, d).transpose() * dy_h;
   }
   return gradients;
 }

@@ -7,6 +7,7 @@
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>
 #include <heed/core/key_range.hpp>
+#include <heed/core/operand.hpp>
 
 namespace heed::inline HEED_ABI {
 
@@ -36,7 +37,7 @@ location_gradient(const Eigen::MatrixBase<DK>& dk, Index rows) {
   Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, DK::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>
       dw(rows, dk.cols());
   dw.topRows(dk.rows()) = dk;
-  dw.bottomRows(rows - dk.rows()).setConstant(Scalar(0));
+  detail::rows_at(dw, dk.rows(), rows - dk.rows()).setConstant(Scalar(0));
   return dw;
 }
 

@@ -226,7 +226,8 @@ std::vector<Index> hard_monotonic(const Eigen::MatrixBase<P>& p, double threshol
   std::vector<Index> chosen;
   chosen.reserve(static_cast<std::size_t>(p.rows()));
   Index from = 0;
-  for (Index i = 0; i < p.rows(); ++i) chosen.push_back(hard_monotonic_step(values.row(i), from, threshold));
+  for (Index i = 0; i < p.rows(); ++i)
+    chosen.push_back(hard_monotonic_step(detail::rows_at(values, i, 1).row(0), from, threshold));
   return chosen;
 }
 

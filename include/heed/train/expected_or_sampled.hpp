@@ -69,7 +69,8 @@ ExpectedOrSampledGradients<typename DO::PlainObject> expected_or_sampled_gradien
   options.check();
   ExpectedOrSampledGradients<Plain> gradients{Plain(dout), Plain(dout)};
   for (Index i = 0; i < dout.rows(); ++i)
-    (options.expected(i, place) ? gradients.dsampled : gradients.dexpected).row(i).setConstant(Scalar(0));
+    detail::rows_at(options.expected(i, place) ? gradients.dsampled : gradients.dexpected, i, 1)
+        .setConstant(Scalar(0));
   return gradients;
 }
 
