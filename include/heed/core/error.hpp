@@ -33,7 +33,7 @@ HEED_NOINLINE inline void refuse(const std::string& message) {
   (void)message;
 #if !defined(NDEBUG)
   std::fprintf(stderr, "heed: %s\n", message.c_str());
-  assert(!"heed: invalid argument, see the line above");
+  assert(false && "heed: invalid argument, see the line above");
 #endif
 #elif defined(__cpp_exceptions)
   throw std::invalid_argument("heed: " + message);
