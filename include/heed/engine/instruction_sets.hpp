@@ -9,11 +9,13 @@
 #define HEED_ENGINE_INSTRUCTION_SETS_HPP
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include <heed/config.hpp>
 #include <heed/core/saturate.hpp>
