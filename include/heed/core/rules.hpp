@@ -59,12 +59,16 @@ constexpr int parameters_of() {
     return 0;
 }
 
-/// Does a bound term add a function of i - j alone, which may be asked about queries and keys that do not
-/// exist?
+/// Does a bound term add a function of i - j alone, added(i, j), which may be asked about queries and keys that
+/// do not exist?
 template <class Term>
 concept adds_by_distance = requires {
   requires Term::adds_by_distance;
 };
+
+/// Does a bound term add data[i · row_stride + j · col_stride], numbers of type T?
+template <class Term, class T>
+concept adds_from_memory = std::is_same_v<typename Term::adds_from_memory, T>;
 
 /// Is a bound term c tanh(s / c), with c a number called `cap`?
 template <class Term>
@@ -91,6 +95,10 @@ struct Rules {
   /// All that the terms do is to add functions of i - j.
   static constexpr bool adds_by_distance = sizeof...(BoundTerms) > 0 &&
                                            (true && ... && detail::adds_by_distance<BoundTerms>);
+  /// All that the terms do is to add one number of type S from memory.
+  template <class S>
+  static constexpr bool adds_from_memory = sizeof...(BoundTerms) == 1 &&
+                                           (true && ... && detail::adds_from_memory<BoundTerms, S>);
   /// The one term is a softcap.
   static constexpr bool caps = sizeof...(BoundTerms) == 1 && (true && ... && detail::caps<BoundTerms>);
   /// Learnable numbers of the terms.
@@ -115,6 +123,11 @@ struct Rules {
   HEED_INLINE S score(S scaled, Position i, Position j) const {
     return score_after_bias(score_through_bias(scaled, i, j), i, j);
   }
+  /// What it adds to the scaled one, where all terms add functions of i - j; great numbers may overflow.
+  template <class S>
+  HEED_INLINE S added(Position i, Position j) const {
+    return added_by<S>(i, j, std::index_sequence_for<BoundTerms...>{});
+  }
   /// The first part of it: everything up to the biases, which are added here,
   template <class S>
   HEED_INLINE S score_through_bias(S scaled, Position i, Position j) const {
@@ -126,6 +139,10 @@ struct Rules {
     return score_in_order<false>(sum, i, j, std::index_sequence_for<BoundTerms...>{});
   }
 
+  template <class S, std::size_t... I>
+  HEED_INLINE S added_by(Position i, Position j, std::index_sequence<I...>) const {
+    return (S(0) + ... + detail::get<I>(terms).template added<S>(i, j));
+  }
   template <bool through_bias, class S, std::size_t... I>
   HEED_INLINE S score_in_order(S s, Position i, Position j, std::index_sequence<I...>) const {
     (void)i, (void)j;

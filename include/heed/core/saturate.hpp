@@ -72,9 +72,10 @@ HEED_INLINE dual<T, n> either(bool condition, const dual<T, n>& a, const dual<T,
 template <class S>
 HEED_INLINE S add_to_score(const S& s, const S& b) {
   if constexpr (is_float_or_double<S>) {
-    constexpr S hidden = -std::numeric_limits<S>::infinity(), lowest = std::numeric_limits<S>::lowest();
-    const S sum = s + b;
-    return blend((s == hidden) | (b == hidden), hidden, sum < lowest ? lowest : sum);
+    constexpr S lowest = std::numeric_limits<S>::lowest();
+    const S sum = s + b, lesser = s < b ? s : b;  // b where s is NaN
+    const S finite = sum < lowest ? lowest : sum;
+    return lesser < lowest ? lesser : finite;
   } else {
     if (b == S(-std::numeric_limits<double>::infinity())) return b;
     return static_cast<S>(s + b);
@@ -113,7 +114,7 @@ HEED_INLINE S scale_score(const S& s, const X& factor) {
     constexpr S all = std::numeric_limits<S>::max();
     const S scaled = s * static_cast<S>(factor);
     const S below = scaled > all ? all : scaled;
-    return blend((s >= -all) & (s <= all), below < -all ? -all : below, scaled);
+    return below < -all ? -all : below;
   } else {
     return static_cast<S>(s * static_cast<S>(factor));
   }

@@ -65,7 +65,7 @@ struct BlockTerms {
 template <class T, class Rules>
   requires(Rules::adds_by_distance)
 struct BlockTerms<T, Rules> {
-  T values[block_keys + tile_lanes<T>];
+  T values[block_keys + tile_lanes<T>];  // room for whole packs
 
   /// Lanes from query i on, keys from j on.
   HEED_NOINLINE HEED_FLATTEN BlockDiagonals<T> of(const Rules& rules_in_memory, Index i, Index j, Index keys,
@@ -73,8 +73,15 @@ struct BlockTerms<T, Rules> {
     const Rules rules = rules_in_memory;
     const auto last = static_cast<Position>(j + keys - 1), first = static_cast<Position>(i);
     const auto count = static_cast<Position>(keys - 1 + lanes);
-    T* to = values;
-    for (Position n = 0; n < count; ++n) to[n] = score_in_base_2(rules.score(T(0), first + n, last));
+    const Pack<T> most = broadcast(score_limit<T> * log2_e<T>), unit = broadcast(log2_e<T>);
+    for (Position n = 0; n < count; n += Pack<T>::width) {
+      T added[Pack<T>::width];
+      for (Position l = 0; l < Pack<T>::width; ++l)
+        added[l] = rules.template added<T>(first + (n + l < count ? n + l : count - 1), last);
+      // All that is added is finite, if it did not overflow.
+      const Pack<T> sum = load(added) * unit;
+      store(values + n, min_or_second(most, max_or_second(zero<T>() - most, sum)));
+    }
     return {values + keys - 1};
   }
 };

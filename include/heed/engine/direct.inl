@@ -60,7 +60,7 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
     for (Index head = 0; head < p.shape.heads; ++head) {
       const Place place = p.shape.place(sequence, head);
       const auto rules = spec.template bind<T>(place);
-      const T sink = score_in_base_2(spec.template sink<T>(head));
+      const T sink = spec.template sink<T>(head);
       const Operand<const T> k = p.k.at(place.key_begin, quotient(head, group) * d),
                              v = p.v.at(place.key_begin, quotient(head, group) * d_v);
       for (Index i = 0; i < place.queries; ++i) {
@@ -71,15 +71,21 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
           scores[j] = hidden;
           if (!rules.visible(static_cast<Position>(i), static_cast<Position>(j))) continue;
           const T s = p.scale * dot(q, p.q.column, k.data + j * k.row, k.column, d);
-          scores[j] = score_in_base_2(rules.score(s, static_cast<Position>(i), static_cast<Position>(j)));
+          scores[j] = rules.score(s, static_cast<Position>(i), static_cast<Position>(j));
           if (scores[j] > most) most = scores[j];
         }
         for (Index j = place.keys; j % Pack<T>::width != 0; ++j) scores[j] = hidden;
+        // Only a row whose greatest score lies beyond the limit can tell whether scores saturate.
+        if (most > score_limit<T> || most < -score_limit<T>) {
+          most = saturated(most);
+          for (Index j = 0; j < place.keys; ++j) scores[j] = saturated(scores[j]);
+        }
+        most *= log2_e<T>;
         T sum = T(0);
         for (Index j = 0; j < place.keys; j += Pack<T>::width)
-          store(weights + j, exp2(load(scores + j) - broadcast(most)));
+          store(weights + j, exp2(load(scores + j) * broadcast(log2_e<T>) - broadcast(most)));
         for (Index j = 0; j < place.keys; ++j) sum += weights[j];
-        if (sink != hidden) sum += std::exp2(sink - most);
+        if (sink != hidden) sum += std::exp2(score_in_base_2(sink) - most);
         const T inverse = sum == T(0) ? T(0) : T(1) / sum;
         for (Index j = 0; j < place.keys; ++j) weights[j] *= inverse;
         if constexpr (rules.drops)

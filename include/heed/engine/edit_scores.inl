@@ -7,6 +7,32 @@
 // that a functor reads can alias them. They are filled whole: a vector that is read just after its parts were
 // written would wait for them.
 
+/// s + b lane by lane, as add_to_score() makes it.
+template <class T>
+HEED_INLINE Pack<T> add_to_scores(Pack<T> s, Pack<T> b) {
+  const Pack<T> lowest = broadcast(std::numeric_limits<T>::lowest()), lesser = min_or_second(s, b);
+  return where_greater(lowest, lesser, lesser, max_or_second(lowest, s + b));
+}
+
+/// Edits rows [0, keys) of one pack, all of whose queries see all keys, where all that terms do is to add numbers
+/// that lie in memory: `step` apart for its queries, `key_step` for keys.
+template <bool in_base_2, class T>
+HEED_NOINLINE void add_from_memory(T* scores, Index keys, const T* numbers, Index step, Index key_step) {
+  const auto add = [&](const auto& pack_of) {
+    for (Index t = 0; t < keys; ++t, numbers += key_step) {
+      T* const row = scores + t * tile_lanes<T>;
+      const Pack<T> score = add_to_scores(load(row), pack_of(numbers));
+      store(row, in_base_2 ? score_in_base_2(score) : score);
+    }
+  };
+  if (step == 1)
+    add([](const T* p) { return load(p); });
+  else if (step == 0)
+    add([](const T* p) { return broadcast(*p); });
+  else
+    add([step](const T* p) { return load_apart(p, step); });
+}
+
 /// Edits rows [0, keys) of one pack: scores[t * lanes + l] belongs to query i + l and key j + t. `queries`
 /// lanes hold a query; `full` says that all of them see every key. Terms make scores in natural units; these
 /// leave in base 2, or as they are.
@@ -16,6 +42,12 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack(const Rules& rules_in_memory, T* score
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   const Rules rules = rules_in_memory;
+  if constexpr (Rules::template adds_from_memory<T>)
+    if (full && queries == width) {
+      const auto& term = get<0>(rules.terms);
+      return add_from_memory<in_base_2>(scores, keys, term.data + i * term.row_stride + j * term.col_stride,
+                                        term.row_stride, term.col_stride);
+    }
   for (Index t = 0; t < keys; ++t, ++j) {
     T* row = scores + t * tile_lanes<T>;
     alignas(64) T in[width], out[width];

@@ -9,6 +9,7 @@
 #define HEED_ENGINE_INSTRUCTION_SETS_HPP
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +17,7 @@
 #include <limits>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include <heed/config.hpp>
 #include <heed/core/error.hpp>

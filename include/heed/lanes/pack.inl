@@ -364,6 +364,21 @@ HEED_INLINE Pack<T> zero() {
   return broadcast(T(0));
 }
 
+/// p[0], p[step], p[2 step], ...: put together in registers, since a vector that is read just after its parts were
+/// written waits for them.
+template <class T, std::size_t... l>
+HEED_INLINE Pack<T> load_apart(const T* p, Index step, std::index_sequence<l...>) {
+#if defined(HEED_NO_VECTOR_EXTENSIONS)
+  return {{{p[static_cast<Index>(l) * step]...}}};
+#else
+  return {typename Pack<T>::Raw{p[static_cast<Index>(l) * step]...}};
+#endif
+}
+template <class T>
+HEED_INLINE Pack<T> load_apart(const T* p, Index step) {
+  return load_apart(p, step, std::make_index_sequence<static_cast<std::size_t>(Pack<T>::width)>());
+}
+
 /// The first n numbers, 0 < n < width, and zeros; nothing else is read.
 template <class T>
 HEED_INLINE Pack<T> load_first(const T* p, int n) {

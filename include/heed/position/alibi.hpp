@@ -32,10 +32,18 @@ struct BoundAlibi {
 
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
+    return add_to_score(s, scale_score(static_cast<S>(-static_cast<S>(slope)), distance(i, j)));
+  }
+  template <class S>
+  HEED_INLINE S added(Position i, Position j) const {
+    return -static_cast<S>(slope) * static_cast<S>(distance(i, j));
+  }
+
+ private:
+  HEED_INLINE Position distance(Position i, Position j) const {
     // i - j + M - N cannot overflow, and check() refuses other offsets that could.
     const Position ahead = (i - j) + offset;
-    const Position distance = ahead < 0 ? -ahead : ahead;
-    return add_to_score(s, scale_score(static_cast<S>(-static_cast<S>(slope)), distance));
+    return ahead < 0 ? -ahead : ahead;
   }
 };
 

@@ -138,7 +138,11 @@ struct BoundT5Bias {
 
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
-    return add_to_score(s, static_cast<S>(row[bucket(i, j) * stride]));
+    return add_to_score(s, added<S>(i, j));
+  }
+  template <class S>
+  HEED_INLINE S added(Position i, Position j) const {
+    return static_cast<S>(row[bucket(i, j) * stride]);
   }
 };
 

@@ -22,6 +22,7 @@ template <class Scalar>
 struct BoundBias {
   static constexpr int stage = heed::stage::bias;
   static constexpr bool may_hide = true;
+  using adds_from_memory = Scalar;
   const Scalar* data;
   Index row_stride, col_stride;
 
