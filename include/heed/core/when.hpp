@@ -55,6 +55,17 @@ struct BoundMaskWhen {
   }
 };
 
+/// What a bound term asks of numbers of type S (core/differentiable.hpp), if it asks anything.
+template <class Bound, class S>
+struct MustTake {
+  using type = char;
+};
+template <class Bound, class S>
+  requires requires { typename Bound::template must_take<S>; }
+struct MustTake<Bound, S> {
+  using type = typename Bound::template must_take<S>;
+};
+
 template <class Bound>
 struct BoundTermWhen {
   static constexpr int stage = Bound::stage;
@@ -63,8 +74,8 @@ struct BoundTermWhen {
   Perhaps<Bound> term;
 
   template <class S>
-    requires requires { typename Bound::template must_take<S>; }
-  using must_take = typename Bound::template must_take<S>;
+  using must_take = typename MustTake<Bound, S>::type;
+
   template <class S>
   HEED_INLINE S operator()(S s, Position i, Position j) const {
     // A term that may hide pairs reads memory or calls a functor, so it is asked only when active. The others
