@@ -126,8 +126,10 @@ TEST(Weights, ScoresBeforeTheSelection) {
   EXPECT_EQ(ragged(0, 2), -std::numeric_limits<float>::infinity());
   // A finite score stays finite.
   const Eigen::MatrixXf great = Eigen::MatrixXf::Constant(1, 1, 1e30f);
-  EXPECT_EQ(heed::attention_scores(great, great)(0, 0), std::numeric_limits<float>::max());
-  EXPECT_EQ(heed::attention_scores(great, -great)(0, 0), std::numeric_limits<float>::lowest());
+  EXPECT_NEAR(heed::attention_scores(great, great)(0, 0), 2.3587e38f, 1e34f);
+  EXPECT_NEAR(heed::attention_scores(great, -great)(0, 0), -2.3587e38f, 1e34f);
+  const Eigen::Matrix<Eigen::half, 1, 1> four(Eigen::half(4e4f));
+  EXPECT_EQ(heed::attention_scores(four, four)(0, 0), std::numeric_limits<Eigen::half>::max());
 }
 
 TEST(Weights, RowThatSeesNothingIsZero) {

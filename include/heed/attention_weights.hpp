@@ -175,8 +175,8 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> of_chosen_rows
 /// A number as Scalar, the greatest one where it is too great: finite scores stay finite.
 template <class Scalar, class Wide>
 Wide within_range(const Wide& x) {
-  if constexpr (std::is_floating_point_v<Scalar> && std::is_floating_point_v<Wide>) {
-    constexpr Wide most = std::numeric_limits<Scalar>::max();
+  if constexpr (std::is_floating_point_v<Wide>) {
+    const Wide most = static_cast<Wide>(std::numeric_limits<Scalar>::max());
     if (std::isfinite(x)) return x > most ? most : x < -most ? -most : x;
   }
   return x;
@@ -218,8 +218,8 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
 ///     heed::attention_scores(q, k, heed::causal(), heed::softcap(30.0), heed::rows(3))    1 x M
 ///
 /// Arguments, sizes, cost and errors are those of attention_weights(); a selection, sink(), weight_with() and
-/// dropout() come after and change nothing, but for the noise and the temperature of a gumbel_softmax(). A
-/// score that the scalar of q does not hold is its greatest number.
+/// dropout() come after and change nothing, but for the noise and the temperature of a gumbel_softmax(). Finite
+/// scores stay finite: beyond 2.3·10³⁸ (double: 1.2·10³⁰⁸; half: its greatest number) they are that number.
 template <class Q, class K, class... Arguments>
 Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_scores(
     const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {
