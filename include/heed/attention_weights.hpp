@@ -161,8 +161,8 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
     for (Index m = 0; m < head_count; ++m) {
       const Place place = shape.place(sequence, chosen_heads[static_cast<std::size_t>(m)]);
       const auto rules = bundle.template bind<Wide>(place);
-      detail::score_row<Scalar>(bundle, rules, shape, place, scale, token - place.query_begin, q_values, k_values,
-                        row);
+      detail::score_row<Scalar>(bundle, rules, shape, place, scale, token - place.query_begin, q_values,
+                                k_values, row);
       detail::select_row<Scalar>(bundle, place, token - place.query_begin, row);
       for (const detail::Weight<Wide>& w : row)
         weights(n, m * shape.longest + w.key) =
