@@ -172,7 +172,7 @@ TEST(AttentionErrors, RefusedGradientsStayAsTheyAre) {
       [](auto s, const auto& p, auto i, auto j) { return s + p[0] * p[1] * static_cast<float>(i - j); },
       theta);
   heed::Saved<float> saved;
-  const Eigen::MatrixXf out = heed::attention(q, q, q, heed::heads(2), term, heed::save(saved));
+  const Eigen::MatrixXf out = heed::attention(q, q, q, heed::heads(2), term, heed::scale(1), heed::save(saved));
   Eigen::MatrixXf dq(5, 4), dk(5, 4), dv(5, 4), db(5, 10), dtheta(2, 2);
   // A call that is good but for one of its outputs.
   const auto refused = [&](Eigen::Ref<Eigen::MatrixXf> to_q, Eigen::Ref<Eigen::MatrixXf> to_b,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Scores of any size: finite ones saturate and stay finite, whatever made them; -inf alone hides a pair, and then
-// nothing that stands in its key or value reaches anything.
+// Scores of any size: finite ones saturate and stay finite, whatever made them; -inf alone hides a pair, and
+// then nothing that stands in its key or value reaches anything.
 #include "any_rank.hpp"
 #include "oracle.hpp"
 
@@ -75,7 +75,8 @@ template <class T>
 void expect_near(const Matrix<T>& out, const Matrix<T>& want, const char* what, double x = 0,
                  double most = 1e-5) {
   EXPECT_TRUE(out.allFinite()) << what << ", " << x << ", " << out.rows() << " rows";
-  EXPECT_LT((out - want).cwiseAbs().maxCoeff(), T(most)) << what << ", " << x << ", " << out.rows() << " rows";
+  EXPECT_LT((out - want).cwiseAbs().maxCoeff(), T(most))
+      << what << ", " << x << ", " << out.rows() << " rows";
 }
 
 template <class T>
@@ -105,7 +106,8 @@ void one_bias() {
         b.setConstant(huge);
         b(0, j) = -infinity<T>;
         const Matrix<T> rest = p.v.colwise().sum() - p.v.row(j);
-        if (m > 1) expect_near<T>(attend(b), rest.replicate(n, 1) / static_cast<T>(m - 1), "one hidden", huge);
+        if (m > 1)
+          expect_near<T>(attend(b), rest.replicate(n, 1) / static_cast<T>(m - 1), "one hidden", huge);
       }
     }
     const Matrix<T> b = Matrix<T>::Constant(n, m, -infinity<T>);
@@ -222,8 +224,9 @@ TEST(AttentionExtremes, CapsAndTemperatures) {
       expect_near<float>(heed::attention(p.q, p.k, p.v, heed::softcap(cap)), plain, "a cap", cap);
     for (const float huge : {-3e38f, 3e38f, -1e38f, 1e38f}) {
       const Matrix<float> b = Matrix<float>::Constant(1, m, huge);
-      expect_near<float>(heed::attention(p.q, p.k, p.v, heed::bias(b), heed::softmax(1e-3), heed::save(saved)),
-                         p.mean(p.v), "a temperature", huge);
+      expect_near<float>(
+          heed::attention(p.q, p.k, p.v, heed::bias(b), heed::softmax(1e-3), heed::save(saved)), p.mean(p.v),
+          "a temperature", huge);
       expect_lse(saved, limited(huge * 1e-3f > 0 ? greatest<float> : -greatest<float>), "a temperature");
     }
   }
@@ -272,7 +275,17 @@ TEST(AttentionExtremes, ABiasThatIsWider) {
 }
 
 /// The last third of the keys is hidden from everyone, in one of these ways.
-enum Way { by_lengths, by_dense_mask, by_functor, by_documents, by_window, by_causal, by_bias, by_score, ways };
+enum Way {
+  by_lengths,
+  by_dense_mask,
+  by_functor,
+  by_documents,
+  by_window,
+  by_causal,
+  by_bias,
+  by_score,
+  ways
+};
 
 template <class T>
 struct Hidden {
@@ -293,7 +306,8 @@ struct Hidden {
   auto spec(int way) const {
     const Index end = seen, off = seen - n;
     return heed::spec(
-        heed::when(way == by_lengths, heed::lengths({end})), heed::when(way == by_dense_mask, heed::dense_mask(dense)),
+        heed::when(way == by_lengths, heed::lengths({end})),
+        heed::when(way == by_dense_mask, heed::dense_mask(dense)),
         heed::when(way == by_functor, heed::mask_where([end](auto, auto j) { return j < end; })),
         heed::when(way == by_documents, heed::documents(query_documents, key_documents)),
         heed::when(way == by_window, heed::window(heed::unbounded, (seen - 1) - (m - 1))),
@@ -316,14 +330,16 @@ void hidden_ways(const char* name, const Selection& selection) {
       const Matrix<T> dout = Dice(3).matrix<T>(n, 5);
       const auto gradients = heed::attention_backward(dout, h.p.q, h.p.k, h.p.v, want, saved, spec);
       ASSERT_TRUE(want.allFinite() && gradients.dq.allFinite()) << name << way;
-      EXPECT_TRUE(gradients.dk.bottomRows(m - h.seen).isZero(0) && gradients.dv.bottomRows(m - h.seen).isZero(0));
+      EXPECT_TRUE(gradients.dk.bottomRows(m - h.seen).isZero(0));
+      EXPECT_TRUE(gradients.dv.bottomRows(m - h.seen).isZero(0));
       for (const T bad : {nan<T>, infinity<T>, -infinity<T>, T(0.9) * greatest<T>})
         for (const bool in_keys : {true, false}) {
           Matrix<T> k = h.p.k, v = h.p.v;
           (in_keys ? k : v).bottomRows(m - h.seen).setConstant(bad);
           const Matrix<T> out = heed::attention(h.p.q, k, v, spec, heed::save(saved));
-          EXPECT_TRUE(out.isApprox(want, T(1e-6))) << name << ", way " << way << ", " << bad << " in "
-                                                   << (in_keys ? "keys" : "values") << ", " << n << " x " << m;
+          EXPECT_TRUE(out.isApprox(want, T(1e-6)))
+              << name << ", way " << way << ", " << bad << " in " << (in_keys ? "keys" : "values") << ", " << n
+              << " x " << m;
           const auto g = heed::attention_backward(dout, h.p.q, k, v, out, saved, spec);
           EXPECT_TRUE(g.dq.isApprox(gradients.dq, T(1e-4)) && g.dk.isApprox(gradients.dk, T(1e-4)) &&
                       g.dv.isApprox(gradients.dv, T(1e-4)))

@@ -59,8 +59,8 @@ constexpr int parameters_of() {
     return 0;
 }
 
-/// Does a bound term add a function of i - j alone, added(i, j), which may be asked about queries and keys that
-/// do not exist?
+/// Does a bound term add a function of i - j alone, added(i, j), which may be asked about queries and keys
+/// that do not exist?
 template <class Term>
 concept adds_by_distance = requires {
   requires Term::adds_by_distance;

@@ -16,8 +16,8 @@ namespace heed::inline HEED_ABI::detail {
 template <class T>
 inline constexpr bool is_float_or_double = std::is_same_v<T, float> || std::is_same_v<T, double>;
 
-/// Final scores beyond it count as it: 2.36e38 in float, 1.25e308 in double. In base 2 it lies so far below the
-/// greatest number (by a millionth) that a running maximum of minus that one is less than any score.
+/// Final scores beyond it count as it: 2.36e38 in float, 1.25e308 in double. In base 2 it lies below the greatest
+/// number by a millionth, so that a running maximum of minus that number is less than any score.
 template <class T>
 inline constexpr T score_limit = std::numeric_limits<T>::max() * T(0.6931471805599453094) *
                                     (T(1) - T(0x1p-20));
@@ -41,34 +41,9 @@ HEED_INLINE T saturated(const T& s) {
   return saturated_as<T>(s);
 }
 
-/// The number under a dual one.
-template <class S>
-HEED_INLINE const S& number_of(const S& s) {
-  return s;
-}
-template <class T, int n>
-HEED_INLINE const auto& number_of(const dual<T, n>& s) {
-  return number_of(s.value);
-}
-
-/// condition ? a : b, which a loop over lanes takes in vectors.
-template <class S>
-HEED_INLINE S either(bool condition, const S& a, const S& b) {
-  if constexpr (is_float_or_double<S>)
-    return blend(condition, a, b);
-  else
-    return condition ? a : b;
-}
-template <class T, int n>
-HEED_INLINE dual<T, n> either(bool condition, const dual<T, n>& a, const dual<T, n>& b) {
-  dual<T, n> r;
-  r.value = either(condition, a.value, b.value);
-  for (int k = 0; k < n; ++k) r.tangent[k] = either(condition, a.tangent[k], b.tangent[k]);
-  return r;
-}
-
 /// s + b, where a term adds b to a score. -inf on either side is the result, also where the other is NaN: it
-/// hides the pair, whatever stands in the key. The sum of finite numbers is never -inf.
+/// hides the pair, whatever stands in the key (what derivatives it has then is nobody's concern). The sum of
+/// finite numbers is never -inf.
 template <class S>
 HEED_INLINE S add_to_score(const S& s, const S& b) {
   if constexpr (is_float_or_double<S>) {
@@ -85,9 +60,7 @@ template <class T, int n>
 HEED_INLINE dual<T, n> add_to_score(const dual<T, n>& s, const dual<T, n>& b) {
   dual<T, n> r;
   r.value = add_to_score(s.value, b.value);
-  const bool hides = number_of(r) == -std::numeric_limits<double>::infinity();
-  for (int k = 0; k < n; ++k)
-    r.tangent[k] = either(hides, T(0), static_cast<T>(s.tangent[k] + b.tangent[k]));
+  for (int k = 0; k < n; ++k) r.tangent[k] = static_cast<T>(s.tangent[k] + b.tangent[k]);
   return r;
 }
 

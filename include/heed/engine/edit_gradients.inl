@@ -11,6 +11,19 @@ HEED_NOINLINE HEED_FLATTEN void edit_pack_with_slopes(const Rules& rules_in_memo
   constexpr int width = Pack<T>::width;
   constexpr T hidden = -std::numeric_limits<T>::infinity();
   const Rules rules = rules_in_memory;
+  if constexpr (Rules::template adds_from_memory<T>)
+    if (full && queries == width) {
+      const auto& term = get<0>(rules.terms);
+      add_from_memory<in_base_2>(scores, keys, term.data + i * term.row_stride + j * term.col_stride,
+                                 term.row_stride, term.col_stride);
+      for (Index t = 0; t < keys * tile_lanes<T>; t += tile_lanes<T>) {
+        const Pack<T> slope =
+            where_equal(load(scores + t), broadcast(hidden), zero<T>(), broadcast(T(1)));
+        store(through + t, slope);
+        store(after + t, slope);
+      }
+      return;
+    }
   for (Index t = 0; t < keys; ++t, ++j) {
     const Index at = t * tile_lanes<T>;
     alignas(64) T in[width], out[width], first[width], second[width];

@@ -14,8 +14,8 @@ HEED_INLINE Pack<T> add_to_scores(Pack<T> s, Pack<T> b) {
   return where_greater(lowest, lesser, lesser, max_or_second(lowest, s + b));
 }
 
-/// Edits rows [0, keys) of one pack, all of whose queries see all keys, where all that terms do is to add numbers
-/// that lie in memory: `step` apart for its queries, `key_step` for keys.
+/// Edits rows [0, keys) of one pack, all of whose queries see all keys, where all that terms do is to add
+/// numbers that lie in memory: `step` apart for its queries, `key_step` for keys.
 template <bool in_base_2, class T>
 HEED_NOINLINE void add_from_memory(T* scores, Index keys, const T* numbers, Index step, Index key_step) {
   const auto add = [&](const auto& pack_of) {
@@ -116,8 +116,8 @@ HEED_NOINLINE HEED_FLATTEN void drop_weights(const Rules& rules_in_memory, T* we
   });
 }
 
-/// Is every number finite? Invisible pairs have weight 0, and 0 times infinity would not be 0. With `products`:
-/// and below 2^56 (double: 2^496), so that sums of products of two are finite, too.
+/// Is every number finite? Invisible pairs have weight 0, and 0 times infinity would not be 0. With
+/// `products`: and below 2^56 (double: 2^496), so that sums of products of two are finite, too.
 template <bool products = false, class T>
 HEED_NOINLINE bool all_finite(const T* data, Index row, Index column, Index rows, Index columns) {
   constexpr T up = static_cast<T>(!products ? 1.0 : sizeof(T) == 4 ? 0x1p72 : 0x1p528);

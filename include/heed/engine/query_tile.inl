@@ -183,8 +183,8 @@ HEED_INLINE void weigh_score(Pack<T> score, T* to, Pack<T>& total) {
 ///
 /// The products start from minus the maximum, which saves the subtraction. Weights are judged by their sum
 /// after the fact, which saves the comparison of every score: too great a sum means that some score exceeded
-/// the maximum by too much, and then (rarely) the scores are computed once more and the maximum raised. Returns
-/// whether it now rounds_scores().
+/// the maximum by too much, and then (rarely) the scores are computed once more and the maximum raised.
+/// Returns whether it now rounds_scores().
 template <int rows, int packs, class T, class Terms>
 HEED_NOINLINE bool weigh_product(const QueryTile<T>& tile, int lane, const T* k, Index k_row, Index k_column,
                                  Index row, KeyRange weighed, const Terms& terms) {

@@ -41,8 +41,8 @@ struct LongSum {
 template <class T>
 inline constexpr T lowest = -std::numeric_limits<T>::max();
 
-/// Scores beyond the limit count as the limit (saturate.hpp). Only lanes whose greatest score lies beyond it, on
-/// either side, can tell the difference, so nobody else pays for it.
+/// Scores beyond the limit count as the limit (saturate.hpp). Only lanes whose greatest score lies beyond it,
+/// on either side, can tell the difference, so nobody else pays for it.
 template <class T>
 HEED_NOINLINE Pack<T> saturate_scores(const RowLanes<T>& in, Pack<T> top) {
   const Pack<T> most = broadcast(score_limit<T>), least = zero<T>() - most;

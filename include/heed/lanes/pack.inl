@@ -364,8 +364,8 @@ HEED_INLINE Pack<T> zero() {
   return broadcast(T(0));
 }
 
-/// p[0], p[step], p[2 step], ...: put together in registers, since a vector that is read just after its parts were
-/// written waits for them.
+/// p[0], p[step], p[2 step], ...: put together in registers, since a vector that is read just after its parts
+/// were written waits for them.
 template <class T, std::size_t... l>
 HEED_INLINE Pack<T> load_apart(const T* p, Index step, std::index_sequence<l...>) {
 #if defined(HEED_NO_VECTOR_EXTENSIONS)

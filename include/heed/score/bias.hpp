@@ -67,9 +67,10 @@ using Bias = detail::PairTerm<term_tag, detail::BoundBias, Matrix>;
 /// - N x 1: the same for every key (it moves the log-sum-exp alone).
 /// With several sequences N counts all rows of q, and columns count keys inside the sequence: as many for
 /// each head as the longest sequence has keys. -inf hides the pair, whatever its key and
-/// value hold. Finite numbers never do: final scores beyond 2.36e38 in float (1.25e308 in double) count as that
-/// much, so that a row of nothing but `lowest()` has equal weights. Any dense expression of any scalar: plain
-/// lvalues are referred to, rvalues owned, views kept as views. Other shapes are an std::invalid_argument.
+/// value hold. Finite numbers never do: final scores beyond 2.36e38 in float (1.25e308 in double) count as
+/// that much, so that a row of nothing but `lowest()` has equal weights. Any dense expression of any scalar:
+/// plain lvalues are referred to, rvalues owned, views kept as views. Other shapes are an
+/// std::invalid_argument.
 template <class B>
 auto bias(B&& b) {
   static_assert(std::is_base_of_v<Eigen::DenseBase<std::remove_cvref_t<B>>, std::remove_cvref_t<B>>,

@@ -139,14 +139,14 @@ inline Entmax15 entmax15() { return {}; }
 /// each pair and step, so that entmax15() and sparsemax() are several times as fast for their α.
 ///
 /// A great α is ill-conditioned, whatever the method: with errors δ in the differences of scores (their own
-/// rounding is u·abs(s) at least) and the unit roundoff u (6e-8 in float, 1.1e-16 in double) a weight is known
-/// to within
+/// rounding is u·abs(s) at least) and the unit roundoff u (6e-8 in float, 1.1e-16 in double) a weight is
+/// known to within
 ///
 ///     abs(Δp) ≈ (δ + u/(α-1)) · p^(2-α), and at most about p itself
 ///
 /// which for α above 2 grows as p falls: weights below u^(1/(α-1)) have no digits of their own. In float that
-/// is 0.157 for α = 10 (so much may a weight be off) and 2e-4 for α = 3, in double 0.017 and 1e-8. Their sum is
-/// 1 all the same, and equal scores have equal weights.
+/// is 0.157 for α = 10 (so much may a weight be off) and 2e-4 for α = 3, in double 0.017 and 1e-8. Their sum
+/// is 1 all the same, and equal scores have equal weights.
 template <class A>
 auto entmax(A&& alpha) {
   if constexpr (requires { alpha.data(), alpha.size(); }) {
