@@ -36,8 +36,8 @@ namespace heed::inline HEED_ABI::detail {
 
 /// The scores of one query: row `row` of q against the keys of its sequence that it sees, in order. A key
 /// that the masks or a score of -inf hide is left out, and neither read nor asked about further. Finite
-/// scores saturate where those of Scalar do.
-template <class Scalar, class Wide, class Spec, class Rules, class Q, class K>
+/// scores saturate where those of Scalar do, or else Wide.
+template <class Scalar = void, class Wide, class Spec, class Rules, class Q, class K>
 void score_row(const Spec& spec, const Rules& rules, const Shape& shape, const Place& place, Wide scale,
                Index i, const Q& q, const K& k, std::vector<Weight<Wide>>& row) {
   const auto position = static_cast<Position>(i);

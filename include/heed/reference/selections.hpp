@@ -146,8 +146,8 @@ Wide draw_row(const BoundDraw& bound, Position i, std::vector<Weight<Wide>>& row
   return log_sum_exp;
 }
 
-/// Scores of query i become weights as the spec's selection says. A sink saturates where those of Scalar do.
-template <class Scalar, class Wide, class Spec>
+/// Scores of query i become weights as the spec's selection says. A sink saturates as in score_row().
+template <class Scalar = void, class Wide, class Spec>
 SelectedRow<Wide> select_row(const Spec& spec, const Place& place, Index i, std::vector<Weight<Wide>>& row) {
   SelectedRow<Wide> selected;
   const Wide sink = saturated_as<Scalar>(spec.template sink<Wide>(place.head));

@@ -64,7 +64,8 @@ class Sinks : public sink_tag {
 
 /// p_j = e^{s_j} / (e^{sink} + Σ e^s): a row may attend to nothing in particular (2309.17453). Neither scaled
 /// nor capped nor biased; the log-sum-exp holds it, and is the sink alone where a query sees no key. The same
-/// for all heads; -inf is none. What is NaN or +inf is an std::invalid_argument.
+/// for all heads; -inf is none, and great numbers saturate as scores do (bias.hpp). What is NaN or +inf is an
+/// std::invalid_argument.
 template <class X>
   requires(!requires(const std::remove_cvref_t<X>& x) { x.data(), x.size(); })
 auto sink(X&& x) {
