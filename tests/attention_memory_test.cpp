@@ -15,6 +15,7 @@
 #include <heed/mask/windows.hpp>
 #include <heed/position/alibi.hpp>
 #include <heed/select/sink.hpp>
+#include <heed/select/sparsemax.hpp>
 
 namespace {
 
@@ -91,6 +92,21 @@ TEST(AttentionMemory, NothingIsAllocatedWithAWarmWorkspace) {
   heed::Workspace another(1000);
   EXPECT_GE(counter.count(), 1);
   EXPECT_GE(counter.bytes(), 1000);
+}
+
+/// A selection of whole rows has a log-sum-exp without parts.
+TEST(AttentionMemory, NothingIsAllocatedForSelectionsThatSave) {
+  const Operands x(70, 150, 48, 40);
+  heed::Workspace workspace;
+  RowMatrix<float> out(70, 40);
+  heed::Saved<float> saved;
+  const auto call = [&] {
+    heed::attention_into(out, x.q, x.k, x.v, workspace, alone, heed::sparsemax(), heed::save(saved));
+  };
+  call();
+  const AllocationCounter counter;
+  call();
+  EXPECT_EQ(counter.count(), 0) << counter.bytes() << " bytes";
 }
 
 /// Making a policy copies its lists; a call that takes the policy shares them.

@@ -1,5 +1,6 @@
-// SPDX-License-Identifier: MIT What a forward pass saves: the backward pass finds its weights again at any
-// size of scores, and refuses to go back through another variant.
+// SPDX-License-Identifier: MIT
+// What a forward pass saves: the backward pass finds its weights again at any size of scores, and refuses to
+// go back through another variant.
 #include "backward_pass.hpp"
 
 #include <heed/attention_double_backward.hpp>
@@ -144,6 +145,21 @@ TYPED_TEST(AttentionSavedGreat, SinkGradient) {
     EXPECT_NEAR(static_cast<double>(back.dv(0)), 0.5, 1e-6) << size;
     EXPECT_NEAR(static_cast<double>(ds(0)), -1, 1e-5) << size;
   }
+}
+
+/// The least logit beside scores that are all as low: both saturate, and have half the weight each.
+TYPED_TEST(AttentionSavedGreat, SinkGradientOfTheLowestLogit) {
+  using T = TypeParam;
+  const T lowest = std::numeric_limits<T>::lowest();
+  const Matrix<T> q = Matrix<T>::Constant(1, 1, T(1)), k = Matrix<T>::Constant(1, 1, lowest),
+                  v = Matrix<T>::Constant(1, 1, T(4)), dout = Matrix<T>::Constant(1, 1, T(1));
+  const auto half = heed::spec(heed::scale(T(1)), heed::sink(lowest));
+  heed::Saved<T> saved;
+  const Matrix<T> out = heed::attention(q, k, v, half, heed::save(saved));
+  Eigen::Matrix<T, 1, 1> ds;
+  heed::attention_backward(dout, q, k, v, out, saved, half, heed::sink_gradient(ds));
+  EXPECT_NEAR(static_cast<double>(out(0)), 2, 1e-5);
+  EXPECT_NEAR(static_cast<double>(ds(0)), -1, 1e-5);
 }
 
 /// A log-sum-exp that was merged, or filled in by hand, counts by itself; weights stay bounded.

@@ -19,6 +19,7 @@
 #include <heed/linear/linformer.hpp>
 #include <heed/mask/causal.hpp>
 #include <heed/position/alibi.hpp>
+#include <heed/position/shaw.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/select/sink.hpp>
 #include <heed/select/sparsemax.hpp>
@@ -148,10 +149,10 @@ void everything() {
   dsink.setConstant(T(0));
   wide_dsink.setZero();
   heed::attention_backward(x.dout, x.q, x.k, x.v, out, saved, spec,
-                           heed::into(dq, dk.block(0, 20, 110, 24), dv), heed::accumulate,
+                           heed::into(dq, dk.block(0, 20, 110, 24), dv), heed::accumulating,
                            heed::sink_gradient(dsink));
   heed::attention_backward(x.wide_dout, x.wide_q, x.wide_k, x.wide_v, exact, wide_saved, spec,
-                           heed::into(wide_dq, wide_dk, wide_dv), heed::accumulate,
+                           heed::into(wide_dq, wide_dk, wide_dv), heed::accumulating,
                            heed::sink_gradient(wide_dsink));
   expect_rounded_once<T>("dq", dq, wide_dq, 256 * u * most(wide_dq));
   expect_rounded_once<T>("dk", dk.block(0, 20, 110, 24), wide_dk, 256 * u * most(wide_dk));
@@ -227,6 +228,48 @@ void directions() {
 }
 TEST(AttentionSixteenBits, HalfDirections) { directions<Half>(); }
 TEST(AttentionSixteenBits, Bfloat16Directions) { directions<Bfloat>(); }
+
+/// Relative positions: against float, whose own error is far below a last place of bfloat16.
+TEST(AttentionSixteenBits, ShawGradients) {
+  const Operands<Bfloat> x(21, 34, 2, 1, 8, 6);
+  Dice dice(5);
+  const Matrix<Bfloat> keys = dice.matrix<double>(7, 8).template cast<Bfloat>(),
+                       values = dice.matrix<double>(7, 6).template cast<Bfloat>();
+  const auto in_float = [](const auto& m) { return Matrix<float>(m.template cast<float>()); };
+  const auto spec = heed::spec(heed::heads(2, 1), heed::causal());
+  heed::Saved<Bfloat> saved;
+  heed::Saved<float> float_saved;
+  const auto out = heed::shaw_attention(x.q, x.k, x.v, keys, values, spec, heed::save(saved));
+  const auto float_out =
+      heed::shaw_attention(in_float(x.q), in_float(x.k), in_float(x.v), in_float(keys), in_float(values),
+                           spec, heed::save(float_saved));
+  const auto got = heed::shaw_attention_backward(x.dout, x.q, x.k, x.v, keys, values, out, saved, spec);
+  const auto want = heed::shaw_attention_backward(in_float(x.dout), in_float(x.q), in_float(x.k),
+                                                  in_float(x.v), in_float(keys), in_float(values), float_out,
+                                                  float_saved, spec);
+  const auto check = [](const char* what, const auto& a, const auto& b) {
+    const Matrix<Wide> exact = b.template cast<Wide>();
+    expect_rounded_once<Bfloat>(what, a, exact, 256 * u * most(exact));
+  };
+  check("dq", got.dq, want.dq);
+  check("dk", got.dk, want.dk);
+  check("dv", got.dv, want.dv);
+  check("dkey_table", got.dkey_table, want.dkey_table);
+  check("dvalue_table", got.dvalue_table, want.dvalue_table);
+}
+
+/// Weights are found again from q, k and v: a log-sum-exp of more keys would be ignored, so it is refused.
+TEST(AttentionSixteenBits, MergedResultsAreNotGoneBackThrough) {
+  const Operands<Half> x(60, 70, 2, 2, 16, 8);
+  const auto heads = heed::spec(heed::heads(2), heed::bias(Matrix<Half>(Matrix<Half>::Zero(1, 70))));
+  heed::Saved<Half> saved;
+  const RowMatrix<Half> out = heed::attention(x.q, x.k, x.v, heads, heed::save(saved));
+  saved.lse(3, 1) += Half(1);
+  Matrix<Half> db(1, 70);
+  EXPECT_THROW(
+      heed::attention_backward(x.dout, x.q, x.k, x.v, out, saved, heads, heed::bias_gradient(db)),
+      std::invalid_argument);
+}
 
 TEST(AttentionSixteenBits, Weights) {
   const Operands<Half> x(9, 40, 2, 1, 8, 8);

@@ -115,7 +115,7 @@ void forward(Out& out, const Q& q_expression, const K& k_expression, const V& v_
                              with.read(v), with.write(out),
                              {}};
     if constexpr (saves && on_engine<Scalar>) {
-      if constexpr (!in_parts) spec.save()->target->maximum.resize(0, 0);
+      if constexpr (!in_parts) spec.save()->target->log_sum.resize(0, 0);  // no parts
       p.lse = log_sums_of<Scalar>(*spec.save()->target);
     } else if constexpr (saves) {
       const Operand<Number> lse = with.write(spec.save()->target->lse);
@@ -182,8 +182,8 @@ void attend_into(Output&& out, const Eigen::MatrixBase<Q>& q, const Eigen::Matri
 /// `window`, `sliding_window`, `lengths`,
 ///   `documents`, `dense_mask`, `mask_where`, the sparse patterns in mask/, and what `&`, `|`, `!` make of
 ///   them), scores other than dot products (`additive`), score terms (`softcap`, `alibi`, `bias`,
-///   `score_with`), `softmax`, `sink`, `dropout`, `save`, `use(workspace)`, `on`, `when`, or a `spec` of them. One that the call
-///   would ignore does not compile
+///   `score_with`), `softmax`, `sink`, `dropout`, `save`, `use(workspace)`, `on`, `when`, or a `spec` of
+///   them. One that the call would ignore does not compile
 /// @return N × (H·d_v) in the storage order of q. A query that sees no key gets zeros; keys and values that
 /// nobody sees are not read.
 /// @throws std::invalid_argument naming the argument and both sizes, before anything is written; whatever a

@@ -73,7 +73,7 @@ void add_sink_gradients(const BackwardProblem<T>& p, const Spec& spec) {
   const auto& gradient = *spec.template find<sink_gradient_tag>();
   for (Index h = 0; h < p.shape.heads; ++h) {
     const T natural = spec.template sink<T>(h);
-    const double sink = static_cast<double>(natural * static_cast<T>(log2_of_e));
+    const double sink = static_cast<double>(saturated(natural) * static_cast<T>(log2_of_e));
     double sum = 0;
     for (Index i = 0; i < p.shape.queries; ++i) {
       const RowNorm<T> norm = p.lse.at(i, h).norm();
@@ -300,11 +300,12 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 /// (d + d_v) numbers for each of: keys and values whose rows lie far apart or are columns, and gradients of
 /// keys and values of which the same holds or whose d is not a multiple of the vector's width. Threads: one
 /// task for each sequence and key head (all heads of a sequence where they share a bias's gradient); results
-/// are bitwise equal for any number of threads. half and bfloat16 run in float, 4 bytes more for each number of
-/// what is read and written, and gradients are rounded once; output and log-sum-exp are computed again from q, k
-/// and v, because 16 bits of them are too few (the numbers in `out` and `saved` are not used), and the cost is
-/// 3.5 times the forward pass. Other scalars run in plain loops, which also compute the weights afresh.
-/// Sources: 2205.14135, 2307.08691.
+/// are bitwise equal for any number of threads. half and bfloat16 run in float, 4 bytes more for each number
+/// of what is read and written, and gradients are rounded once; output and log-sum-exp are computed again
+/// from q, k and v, because 16 bits of them are too few (the numbers in `out` and `saved` are not used), and
+/// the cost is 3.5 times the forward pass. Other scalars run in plain loops, which also compute the weights
+/// afresh. What computes them afresh refuses a `saved` whose lse was merged, or filled in by hand: these
+/// would be other weights. Sources: 2205.14135, 2307.08691.
 template <class DO, class Q, class K, class V, class O, class Scalar, class... P>
 auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBase<Q>& q,
                         const Eigen::MatrixBase<K>& k, const Eigen::MatrixBase<V>& v,
@@ -331,6 +332,7 @@ auto attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBa
   check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
   check_given("saved.lse", saved.lse, shape.queries, shape.heads,
               ": was it filled by save() in the forward pass?");
+  check_own_lse<Scalar>("attention_backward", saved);
 
   if constexpr (has_policy<Bundle, relative_bias_gradient_tag>) {
     static_assert(has_policy<Bundle, relative_bias_tag>, "heed: t5_bias_gradient() without a t5_bias()");

@@ -171,6 +171,7 @@ auto attention_double_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::M
   check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
   check_given("saved.lse", saved.lse, shape.queries, shape.heads,
               ": was it filled by save() in the forward pass?");
+  check_own_lse<Scalar>("attention_double_backward", saved);
   check_given("u_q", u_q, q.rows(), q.cols(), "");
   check_given("u_k", u_k, k.rows(), k.cols(), "");
   check_given("u_v", u_v, v.rows(), v.cols(), "");

@@ -218,8 +218,9 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_weig
 ///     heed::attention_scores(q, k, heed::causal(), heed::softcap(30.0), heed::rows(3))    1 x M
 ///
 /// Arguments, sizes, cost and errors are those of attention_weights(); a selection, sink(), weight_with() and
-/// dropout() come after and change nothing, but for the noise and the temperature of a gumbel_softmax(). Finite
-/// scores stay finite: beyond 2.3·10³⁸ (double: 1.2·10³⁰⁸; half: its greatest number) they are that number.
+/// dropout() come after and change nothing, but for the noise and the temperature of a gumbel_softmax().
+/// Finite scores stay finite: beyond 2.3·10³⁸ (double: 1.2·10³⁰⁸; half: its greatest number) they are that
+/// number.
 template <class Q, class K, class... Arguments>
 Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_scores(
     const Eigen::MatrixBase<Q>& q, const Eigen::MatrixBase<K>& k, Arguments&&... arguments) {
@@ -236,6 +237,9 @@ Eigen::Matrix<typename Q::Scalar, Eigen::Dynamic, Eigen::Dynamic> attention_scor
 template <class Q, class K, class... P>
   requires detail::some_array<Q, K>
 auto attention_weights(const Q&, const K&, P&&...) { return detail::refuse_arrays<Q, K>(); }
+template <class Q, class K, class... P>
+  requires detail::some_array<Q, K>
+auto attention_scores(const Q&, const K&, P&&...) { return detail::refuse_arrays<Q, K>(); }
 
 }  // namespace heed::inline HEED_ABI
 

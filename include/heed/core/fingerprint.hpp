@@ -27,6 +27,7 @@
 #include <heed/core/error.hpp>
 #include <heed/core/policy.hpp>
 #include <heed/core/saved.hpp>
+#include <heed/core/scalars.hpp>
 #include <heed/core/shape.hpp>
 #include <heed/core/spec.hpp>
 #include <heed/core/stored.hpp>
@@ -351,6 +352,16 @@ void check_variant(const char* who, const Saved<Scalar>& saved, const Spec<P...>
   if (now.present != 0)
     for (int part = 0; part < Fingerprint::parts; ++part) same &= same_part(before, now, part);
   if (!same && !lse_changed(saved)) refuse_variant(who, before, now);
+}
+
+/// For scalars whose weights are computed again from q, k and v alone (16 bits; plain loops): another
+/// log-sum-exp than theirs would be ignored.
+template <class Scalar>
+void check_own_lse(const char* who, const Saved<Scalar>& saved) {
+  if constexpr (!on_engine<Scalar>)
+    if (saved.lse.size() > 0 && lse_changed(saved))
+      fail(who, ": saved.lse is not as the forward pass saved it; only float and double go by a log-sum-exp ",
+           "that was merged or filled in");
 }
 
 /// Makes room for what a forward pass saves, and says which variant it is.

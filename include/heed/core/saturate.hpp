@@ -16,8 +16,8 @@ namespace heed::inline HEED_ABI::detail {
 template <class T>
 inline constexpr bool is_float_or_double = std::is_same_v<T, float> || std::is_same_v<T, double>;
 
-/// Final scores beyond it count as it: 2.36e38 in float, 1.25e308 in double. In base 2 it lies below the greatest
-/// number by a millionth, so that a running maximum of minus that number is less than any score.
+/// Final scores beyond it count as it: 2.36e38 in float, 1.25e308 in double. In base 2 it lies below the
+/// greatest number by a millionth, so that a running maximum of minus that number is less than any score.
 template <class T>
 inline constexpr T score_limit = std::numeric_limits<T>::max() * T(0.6931471805599453094) *
                                     (T(1) - T(0x1p-20));

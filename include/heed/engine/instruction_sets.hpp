@@ -106,8 +106,8 @@ inline InstructionSet instruction_set() {
 
 // Kernels round to whole numbers by adding a large one and subtracting it again, and tell NaN from numbers by
 // comparing. g++ says when it is told to compute by other rules, and config.hpp refuses; clang does not say,
-// but keeps to IEEE's rules where it is asked to. It contracts products and sums as it does by default, within
-// an expression.
+// but keeps to IEEE's rules where it is asked to. It contracts products and sums as it does by default,
+// within an expression.
 #if defined(__clang__)
 #pragma float_control(precise, on, push)
 #endif

@@ -134,8 +134,10 @@ auto shaw_attention(const Eigen::MatrixBase<Q>& q_argument, const Eigen::MatrixB
 ///
 /// @return ShawGradients in the sizes and storage orders of q, k, v and the tables
 /// Cost: that of attention_backward(), and about N · 30 R² multiply-adds a head more, the band's forward pass
-/// among them. Memory as shaw_attention(), twice. Tables are summed in double for float.
+/// among them. Memory as shaw_attention(), twice. Tables are summed in double for float. half and bfloat16
+/// are copied to float, in which the forward pass is done again; other scalars are refused.
 template <class DO, class Q, class K, class V, class KT, class VT, class O, class Scalar, class... P>
+  requires detail::on_engine<Scalar>
 auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
                              const Eigen::MatrixBase<Q>& q_argument, const Eigen::MatrixBase<K>& k_argument,
                              const Eigen::MatrixBase<V>& v_argument, const Eigen::MatrixBase<KT>& key_table,
@@ -207,6 +209,42 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout_argument,
                 typename KT::PlainObject, typename VT::PlainObject>
       gradients{dq, dk, dv, dkey_table.template cast<Scalar>(), dvalue_table.template cast<Scalar>()};
   return gradients;
+}
+template <class DO, class Q, class K, class V, class KT, class VT, class O, class Scalar, class... P>
+  requires(!detail::on_engine<Scalar>)
+auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::MatrixBase<Q>& q,
+                             const Eigen::MatrixBase<K>& k, const Eigen::MatrixBase<V>& v,
+                             const Eigen::MatrixBase<KT>& key_table, const Eigen::MatrixBase<VT>& value_table,
+                             const Eigen::MatrixBase<O>& out, const Saved<Scalar>& saved, P&&... policies) {
+  static_assert(detail::through_engine<Scalar>,
+                "heed: shaw_attention_backward takes float, double, half and bfloat16: plain loops do not go "
+                "by the log-sum-exp of the whole");
+  using Number = detail::Accumulator<Scalar>;
+  const auto bundle = spec(std::forward<P>(policies)...);
+  using Bundle = std::remove_const_t<decltype(bundle)>;
+  detail::check_types<Q, K, V, Bundle>();
+  detail::check_shaw_spec<detail::call::shaw_attention_backward, Bundle>();
+  const Shape shape = detail::make_shape(bundle, q.rows(), q.cols(), k.rows(), k.cols(), v.rows(), v.cols());
+  detail::check_variant("shaw_attention_backward", saved, bundle, shape,
+                        bundle.template scale<Number>(shape.d));
+  detail::check_given("out", out, shape.queries, shape.heads * shape.d_v, "");
+  detail::check_given("saved.lse", saved.lse, shape.queries, shape.heads,
+                      ": was it filled by save() in the forward pass?");
+  detail::check_own_lse<Scalar>("shaw_attention_backward", saved);
+  const auto in_float = []<class M>(const Eigen::MatrixBase<M>& m) {
+    return Eigen::Matrix<Number, Eigen::Dynamic, Eigen::Dynamic,
+                         M::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>(m.template cast<Number>());
+  };
+  const auto wide_q = in_float(q), wide_k = in_float(k), wide_v = in_float(v);
+  const auto wide_keys = in_float(key_table), wide_values = in_float(value_table);
+  Saved<Number> again;
+  const auto wide_out = shaw_attention(wide_q, wide_k, wide_v, wide_keys, wide_values, bundle, save(again));
+  const auto wide = shaw_attention_backward(in_float(dout), wide_q, wide_k, wide_v, wide_keys, wide_values,
+                                            wide_out, again, bundle);
+  return ShawGradients<typename Q::PlainObject, typename K::PlainObject, typename V::PlainObject,
+                       typename KT::PlainObject, typename VT::PlainObject>{
+      wide.dq.template cast<Scalar>(), wide.dk.template cast<Scalar>(), wide.dv.template cast<Scalar>(),
+      wide.dkey_table.template cast<Scalar>(), wide.dvalue_table.template cast<Scalar>()};
 }
 
 }  // namespace heed::inline HEED_ABI

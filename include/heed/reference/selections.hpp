@@ -90,7 +90,8 @@ Wide threshold_row(const Bound& bound, std::vector<Weight<Wide>>& row, std::vect
   Wide slope_sum(0);
   for (const Weight<Wide>& w : row) slope_sum += bound.template at<Wide>(Wide(w.value - max), low).slope;
   Wide tau = Wide(low + Wide(Wide(total(low) - Wide(1)) * Wide(beta)) / slope_sum);
-  // A great exponent leaves τ too few digits (entmax.hpp): the step may lose all weights, and the sum is not 1.
+  // A great exponent leaves τ too few digits (entmax.hpp): the step may lose all weights, and the sum is not
+  // 1.
   if (!(total(tau) > Wide(0.5))) tau = low;
   Wide sum(0);
   for (std::size_t n = 0; n < row.size(); ++n) {
