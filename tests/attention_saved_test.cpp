@@ -12,12 +12,15 @@
 #include <heed/mask/window.hpp>
 #include <heed/merge.hpp>
 #include <heed/position/alibi.hpp>
+#include <heed/score/additive.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/scale.hpp>
 #include <heed/score/score_with.hpp>
 #include <heed/score/softcap.hpp>
 #include <heed/select/dropout.hpp>
+#include <heed/select/entmax.hpp>
 #include <heed/select/sink.hpp>
+#include <heed/select/softmax.hpp>
 #include <heed/select/sparsemax.hpp>
 
 namespace {
@@ -272,6 +275,10 @@ TEST(AttentionSaved, TheSameVariantInOtherWords) {
             "");
   expect_says("another score term", message(all, 8, heed::causal(), heed::window(3, 3),
                                             heed::bias(b.topRows(1)), lambda(), heed::softcap(5.0f)));
+  EXPECT_EQ(message(saved_by(heed::softmax()), 8, heed::softmax(1.0)), "");
+  EXPECT_EQ(message(saved_by(heed::entmax(1.25)), 8, heed::entmax({1.25})), "");
+  const auto additive = saved_by(heed::additive({1, 2, 3, 4, 5, 6, 7, 8}));
+  expect_says("additive(), this call has no additive score", message(additive, 8));
   // Unions in any order.
   const auto united = saved_by(heed::window(1, 0) | heed::window(0, 1) | heed::causal(-3));
   EXPECT_EQ(message(united, 8, heed::causal(-3) | (heed::window(0, 1) | heed::window(1, 0))), "");

@@ -298,7 +298,6 @@ HEED_NOINLINE inline void refuse_variant(const char* who, const Fingerprint& sav
   sizes(" rows of k", saved.keys, now.keys);
   sizes(" columns of q a head", saved.d, now.d);
   sizes(" columns of v a head", saved.d_v, now.d_v);
-  if (saved.scale != now.scale) fail(before(), "a scale of ", saved.scale, ", this call has ", now.scale);
   constexpr const char* kinds[] = {"mask",    "score term", "additive score", "selection", "weight function",
                                    "dropout", "sink",       "sequences"};
   if (!same_part(saved, now, Fingerprint::sequence_rows))
@@ -313,7 +312,8 @@ HEED_NOINLINE inline void refuse_variant(const char* who, const Fingerprint& sav
     fail(before(), "another ", kinds[part], ": ", old_name,
          " with other numbers than this call, or beside others");
   }
-  fail(before(), "other policies than this call");
+  // Last, because another kind of score has another scale if none is given.
+  fail(before(), "a scale of ", saved.scale, ", this call has ", now.scale);
 }
 
 /// Has some log-sum-exp been changed since the forward pass?

@@ -102,8 +102,10 @@ class Entmax : public row_selection_tag {
   }
   template <class Numbers>
   void identify(Numbers& n) const {
-    n(size());
-    for (Index h = 0; h < size(); ++h) n(at(h));
+    // One for all heads is as many equal ones.
+    bool equal = true;
+    for (Index h = 1; h < size(); ++h) equal = equal && at(h) == at(0);
+    for (Index h = 0; h < (equal && size() > 0 ? 1 : size()); ++h) n(at(h));
   }
   detail::BoundEntmax bind_selection(const Place& place) const {
     return {at(size() == 1 ? 0 : place.head) - 1};

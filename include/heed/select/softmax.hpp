@@ -33,6 +33,7 @@ struct BoundTemperature {
 
 /// Divides final scores, whatever made them; part of the selections that have a temperature.
 struct Temperature : term_tag {
+  static constexpr const char* made_by = "softmax";
   double temperature;
 
   explicit Temperature(double t) : temperature(t) {}
@@ -47,6 +48,7 @@ struct Temperature : term_tag {
       if (1 / temperature > static_cast<double>(std::numeric_limits<T>::max()))
         detail::fail("the temperature is ", temperature, ", out of range for the scalar of q");
   }
+  bool idle() const { return temperature == 1; }
   template <class Numbers>
   void identify(Numbers& n) const {
     n(temperature);
