@@ -26,6 +26,7 @@
 #include <heed/engine/backward_tile.inl>
 #include <heed/engine/additive_gradients.inl>
 #include <heed/engine/edit_gradients.inl>
+#include <heed/engine/scores_by_row.inl>
 #include <heed/engine/backward.inl>
 #include <heed/engine/listed.inl>
 #include <heed/engine/listed_backward.inl>

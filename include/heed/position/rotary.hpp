@@ -112,7 +112,6 @@ class AngleTables {
  public:
   AngleTables(const C& cosines, const S& sines) : cosines_(cosines), sines_(sines) {}
 
-  Index rows() const { return cosines_.rows(); }
   Index pairs() const { return cosines_.cols(); }
   void start_at(Index start) { at_ = start; }
   template <class F>
