@@ -240,13 +240,12 @@ TEST(AttentionSixteenBits, ShawGradients) {
   heed::Saved<Bfloat> saved;
   heed::Saved<float> float_saved;
   const auto out = heed::shaw_attention(x.q, x.k, x.v, keys, values, spec, heed::save(saved));
-  const auto float_out =
-      heed::shaw_attention(in_float(x.q), in_float(x.k), in_float(x.v), in_float(keys), in_float(values),
-                           spec, heed::save(float_saved));
+  const auto float_out = heed::shaw_attention(in_float(x.q), in_float(x.k), in_float(x.v), in_float(keys),
+                                              in_float(values), spec, heed::save(float_saved));
   const auto got = heed::shaw_attention_backward(x.dout, x.q, x.k, x.v, keys, values, out, saved, spec);
-  const auto want = heed::shaw_attention_backward(in_float(x.dout), in_float(x.q), in_float(x.k),
-                                                  in_float(x.v), in_float(keys), in_float(values), float_out,
-                                                  float_saved, spec);
+  const auto want =
+      heed::shaw_attention_backward(in_float(x.dout), in_float(x.q), in_float(x.k), in_float(x.v),
+                                    in_float(keys), in_float(values), float_out, float_saved, spec);
   const auto check = [](const char* what, const auto& a, const auto& b) {
     const Matrix<Wide> exact = b.template cast<Wide>();
     expect_rounded_once<Bfloat>(what, a, exact, 256 * u * most(exact));
@@ -266,9 +265,8 @@ TEST(AttentionSixteenBits, MergedResultsAreNotGoneBackThrough) {
   const RowMatrix<Half> out = heed::attention(x.q, x.k, x.v, heads, heed::save(saved));
   saved.lse(3, 1) += Half(1);
   Matrix<Half> db(1, 70);
-  EXPECT_THROW(
-      heed::attention_backward(x.dout, x.q, x.k, x.v, out, saved, heads, heed::bias_gradient(db)),
-      std::invalid_argument);
+  EXPECT_THROW(heed::attention_backward(x.dout, x.q, x.k, x.v, out, saved, heads, heed::bias_gradient(db)),
+               std::invalid_argument);
 }
 
 TEST(AttentionSixteenBits, Weights) {

@@ -85,10 +85,8 @@ TEST(EmptyInputs, PooledAndShaw) {
     const Eigen::MatrixXf a = in_float(q), b = in_float(k), c = in_float(v), keys = in_float(key_table),
                           values = in_float(value_table);
     heed::Saved<float> float_saved;
-    const Eigen::MatrixXf z =
-        heed::shaw_attention(a, b, c, keys, values, spec, heed::save(float_saved));
-    const auto g =
-        heed::shaw_attention_backward(in_float(out), a, b, c, keys, values, z, float_saved, spec);
+    const Eigen::MatrixXf z = heed::shaw_attention(a, b, c, keys, values, spec, heed::save(float_saved));
+    const auto g = heed::shaw_attention_backward(in_float(out), a, b, c, keys, values, z, float_saved, spec);
     expect_zeros(g, q, k, v);
     EXPECT_TRUE(g.dkey_table.isZero());
   });

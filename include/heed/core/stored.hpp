@@ -168,7 +168,8 @@ concept integer_list = requires(const std::remove_cvref_t<R>& r) {
 template <class R>
 Index list_stride(const R& r) {
   if constexpr (requires { r.innerStride(); }) {
-    static_assert(R::IsVectorAtCompileTime, "heed: a list must be a vector: one row or one column, at compile time");
+    static_assert(R::IsVectorAtCompileTime,
+                  "heed: a list must be a vector: one row or one column, at compile time");
     return r.innerStride();
   } else {
     return 1;

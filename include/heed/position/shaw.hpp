@@ -232,8 +232,8 @@ auto shaw_attention_backward(const Eigen::MatrixBase<DO>& dout, const Eigen::Mat
                       ": was it filled by save() in the forward pass?");
   detail::check_own_lse<Scalar>("shaw_attention_backward", saved);
   const auto in_float = []<class M>(const Eigen::MatrixBase<M>& m) {
-    return Eigen::Matrix<Number, Eigen::Dynamic, Eigen::Dynamic,
-                         M::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor>(m.template cast<Number>());
+    constexpr int order = M::IsRowMajor ? Eigen::RowMajor : Eigen::ColMajor;
+    return Eigen::Matrix<Number, Eigen::Dynamic, Eigen::Dynamic, order>(m.template cast<Number>());
   };
   const auto wide_q = in_float(q), wide_k = in_float(k), wide_v = in_float(v);
   const auto wide_keys = in_float(key_table), wide_values = in_float(value_table);

@@ -86,8 +86,8 @@ class Additive : public score_tag {
 /// neither attention_jvp nor attention_double_backward. On float and double, tanh(q + k) = 1 - 2 / (1 +
 /// e^2q e^2k), and e^2q and e^2k are computed once for a tile of queries and a block of keys: a pair costs a
 /// product, a reciprocal and a multiply-add for each a, and nothing of size N × M × A is stored. Tiles with
-/// some |q| above 16 (150 in double) take about three times as long. Error of a score: (12 + 5 √A) u · |scale|
-/// Σ|w| at most, u the unit roundoff.
+/// some |q| above 16 (150 in double) take about three times as long. Error of a score: (12 + 5 √A) u ·
+/// |scale| Σ|w| at most, u the unit roundoff.
 template <class W>
   requires requires(const std::remove_cvref_t<W>& w) { w.data(), w.size(); }
 auto additive(W&& w) {
