@@ -148,10 +148,10 @@ void everything() {
   dsink.setConstant(T(0));
   wide_dsink.setZero();
   heed::attention_backward(x.dout, x.q, x.k, x.v, out, saved, spec,
-                           heed::into(dq, dk.block(0, 20, 110, 24), dv), heed::accumulate,
+                           heed::into(dq, dk.block(0, 20, 110, 24), dv), heed::accumulating,
                            heed::sink_gradient(dsink));
   heed::attention_backward(x.wide_dout, x.wide_q, x.wide_k, x.wide_v, exact, wide_saved, spec,
-                           heed::into(wide_dq, wide_dk, wide_dv), heed::accumulate,
+                           heed::into(wide_dq, wide_dk, wide_dv), heed::accumulating,
                            heed::sink_gradient(wide_dsink));
   expect_rounded_once<T>("dq", dq, wide_dq, 256 * u * most(wide_dq));
   expect_rounded_once<T>("dk", dk.block(0, 20, 110, 24), wide_dk, 256 * u * most(wide_dk));
