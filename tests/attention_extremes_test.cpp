@@ -113,6 +113,17 @@ void one_bias() {
     const Matrix<T> b = Matrix<T>::Constant(n, m, -infinity<T>);
     EXPECT_TRUE(attend(b).isZero(T(0)));
     EXPECT_TRUE((saved.lse.array() == -infinity<T>).all());
+    // Great products and a bias overflow together.
+    Problem<T> great = p;
+    great.q.setConstant(1);
+    great.k.setConstant(greatest<T> / 64);
+    for (const T sign : {T(1), T(-1)}) {
+      const Matrix<T> same = Matrix<T>::Constant(n, m, sign * greatest<T>);
+      great.k = great.k.cwiseAbs() * sign;
+      const Matrix<T> out = heed::attention(great.q, great.k, great.v, heed::bias(same), heed::save(saved));
+      expect_near<T>(out, p.mean(p.v), "a product and a bias", sign);
+      expect_lse(saved, limited(sign * greatest<T>), "a product and a bias");
+    }
   }
 }
 TEST(AttentionExtremes, OneBiasFloat) { one_bias<float>(); }
@@ -133,6 +144,8 @@ void two_biases_and_a_sink() {
     expect_near<T>(alone, heed::attention(p.q, p.k, p.v, heed::bias(zeros), heed::save(saved)), "no bias");
     expect_near<T>(attend(lowest, lowest, -infinity<T>), p.mean(p.v), "twice the lowest");
     expect_lse(saved, limited(-greatest<T>), "twice the lowest");
+    expect_near<T>(attend(-lowest, -lowest, -infinity<T>), p.mean(p.v), "twice the greatest");
+    expect_lse(saved, limited(greatest<T>), "twice the greatest");
     for (const T sink : {greatest<T>, T(0.9) * greatest<T>, T(1e30)}) {
       expect_near<T>(attend(zeros, zeros, sink), Matrix<T>::Zero(n, 5), "a great sink", sink);
       expect_lse(saved, limited(sink), "a great sink");

@@ -43,14 +43,16 @@ HEED_INLINE T saturated(const T& s) {
 
 /// s + b, where a term adds b to a score. -inf on either side is the result, also where the other is NaN: it
 /// hides the pair, whatever stands in the key (what derivatives it has then is nobody's concern). The sum of
-/// finite numbers is never -inf.
+/// finite numbers is finite.
 template <class S>
 HEED_INLINE S add_to_score(const S& s, const S& b) {
   if constexpr (is_float_or_double<S>) {
-    constexpr S lowest = std::numeric_limits<S>::lowest();
-    const S sum = s + b, lesser = s < b ? s : b;  // b where s is NaN
-    const S finite = sum < lowest ? lowest : sum;
-    return lesser < lowest ? lesser : finite;
+    constexpr S all = std::numeric_limits<S>::max();
+    const S sum = s + b, lesser = s < b ? s : b, greater = s > b ? s : b;  // b where s is NaN
+    const S below = sum > all ? all : sum;
+    const S finite = below < -all ? -all : below;
+    const S inside = greater > all ? sum : finite;
+    return lesser < -all ? lesser : inside;
   } else {
     if (b == S(-std::numeric_limits<double>::infinity())) return b;
     return static_cast<S>(s + b);

@@ -10,8 +10,10 @@
 /// s + b lane by lane, as add_to_score() makes it.
 template <class T>
 HEED_INLINE Pack<T> add_to_scores(Pack<T> s, Pack<T> b) {
-  const Pack<T> lowest = broadcast(std::numeric_limits<T>::lowest()), lesser = min_or_second(s, b);
-  return where_greater(lowest, lesser, lesser, max_or_second(lowest, s + b));
+  const Pack<T> all = broadcast(std::numeric_limits<T>::max()), lowest = zero<T>() - all, sum = s + b;
+  const Pack<T> lesser = min_or_second(s, b), finite = max_or_second(lowest, min_or_second(all, sum));
+  const Pack<T> inside = where_greater(max_or_second(s, b), all, sum, finite);
+  return where_greater(lowest, lesser, lesser, inside);
 }
 
 /// Edits rows [0, keys) of one pack, all of whose queries see all keys, where all that terms do is to add
