@@ -65,7 +65,7 @@ void compare(const char* what, const Matrix<T>& found, const Matrix<long double>
       hash = (hash ^ bits) * 1099511628211u;
     }
   std::printf("%-24s %-6s %.1e\n", what, sizeof(T) == 4 ? "float" : "double", worst);
-  expect(finite && worst < (sizeof(T) == 4 ? 2e-5 : 2e-14), what);
+  expect(finite && worst < (sizeof(T) == 4 ? 2e-6 : 2e-15), what);
 }
 
 struct Tilted {
