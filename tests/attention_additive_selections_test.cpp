@@ -26,7 +26,9 @@ void check(const Selection& selection) {
                    v = dice.matrix<double>(m, heads * d_v);
     const Matrix<double> dout = dice.matrix<double>(n, heads * d_v);
     Eigen::VectorXd w = dice.matrix<double>(a, 1, 2), dw(a);
-    const auto spec = heed::spec(heed::additive(w), heed::heads(heads), selection);
+    // additive() copies w, which changes below.
+    const auto spec_now = [&] { return heed::spec(heed::additive(w), heed::heads(heads), selection); };
+    const auto spec = spec_now();
     heed::Saved<double> saved;
     const Matrix<double> out = heed::attention(q, k, v, spec, heed::save(saved));
     Matrix<double> dq(n, heads * a), dk(m, heads * a), dv(m, heads * d_v);
@@ -36,9 +38,9 @@ void check(const Selection& selection) {
       for (Index i = 0; i < x.size(); ++i) {
         const double here = x.data()[i], h = 1e-6;
         x.data()[i] = here + h;
-        const double above = heed::attention(q, k, v, spec).cwiseProduct(dout).sum();
+        const double above = heed::attention(q, k, v, spec_now()).cwiseProduct(dout).sum();
         x.data()[i] = here - h;
-        const double below = heed::attention(q, k, v, spec).cwiseProduct(dout).sum();
+        const double below = heed::attention(q, k, v, spec_now()).cwiseProduct(dout).sum();
         x.data()[i] = here;
         EXPECT_NEAR(got.data()[i], (above - below) / (2 * h), 2e-8)
             << what << " " << i << " of " << n << " x " << m;

@@ -167,10 +167,14 @@ inline Problem draw_problem(Draw& draw) {
   return problem;
 }
 
+/// Refers to the problem's offsets: those of a policy would go with it.
 inline heed::Shape shape_of(const Problem& problem, Index heads = 1) {
   const auto layout = heed::sequences(problem.query_offsets, problem.key_offsets);
-  return heed::detail::make_shape(heed::spec(layout, heed::heads(heads)), problem.queries(), heads,
-                                  problem.keys(), heads, problem.keys(), heads);
+  heed::Shape shape = heed::detail::make_shape(heed::spec(layout, heed::heads(heads)), problem.queries(), heads,
+                                               problem.keys(), heads, problem.keys(), heads);
+  shape.query_offsets = problem.query_offsets.data();
+  shape.key_offsets = problem.key_offsets.data();
+  return shape;
 }
 
 }  // namespace heed_test

@@ -80,12 +80,12 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
           most = saturated(most);
           for (Index j = 0; j < place.keys; ++j) scores[j] = saturated(scores[j]);
         }
-        most *= log2_e<T>;
+        most = rounded(most * log2_e<T>);
         T sum = T(0);
         for (Index j = 0; j < place.keys; j += Pack<T>::width)
-          store(weights + j, exp2(load(scores + j) * broadcast(log2_e<T>) - broadcast(most)));
+          store(weights + j, exp2(multiply_add(load(scores + j), broadcast(log2_e<T>), zero<T>()) - broadcast(most)));
         for (Index j = 0; j < place.keys; ++j) sum += weights[j];
-        if (sink != hidden) sum += std::exp2(score_in_base_2(sink) - most);
+        if (sink != hidden) sum += std::exp2(rounded(score_in_base_2(sink)) - most);
         const T inverse = sum == T(0) ? T(0) : T(1) / sum;
         for (Index j = 0; j < place.keys; ++j) weights[j] *= inverse;
         if constexpr (rules.drops)

@@ -16,6 +16,22 @@ HEED_INLINE Pack<T> score_in_base_2(Pack<T> s) {
   return where_equal(s * zero<T>(), zero<T>(), inside, s) * broadcast(log2_e<T>);
 }
 
+/// x as a number of its own. g++ joins a product with the sum that it is used in, unless it is told not to, and
+/// then one use of a product is rounded and another is not: the greatest score less itself would not be 0.
+template <class T>
+HEED_INLINE T rounded(T x) {
+#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__SSE2__)
+  asm("" : "+x"(x));
+#elif defined(__aarch64__)
+  asm("" : "+w"(x));
+#else
+  asm("" : "+m"(x));
+#endif
+#endif
+  return x;
+}
+
 /// Queries in a full tile, and the distance between rows of every array of a tile.
 template <class T>
 inline constexpr int tile_lanes = tile_packs* Pack<T>::width;
