@@ -8,6 +8,7 @@
 #include <heed/attention_jvp.hpp>
 #include <heed/attention_weights.hpp>
 #include <heed/core/when.hpp>
+#include <heed/layout/heads.hpp>
 #include <heed/mask/causal.hpp>
 #include <heed/mask/dense.hpp>
 #include <heed/mask/documents.hpp>
@@ -226,6 +227,111 @@ void products() {
 }
 TEST(AttentionExtremes, ProductsFloat) { products<float>(); }
 TEST(AttentionExtremes, ProductsDouble) { products<double>(); }
+
+/// Products beyond the range of T saturate as well: the greatest takes all, and equal ones share.
+template <class T>
+constexpr T root = sizeof(T) == 4 ? T(1e20) : T(1e160);
+
+/// Of keys that are +root, -root or 0 in all columns. With `ends` the last key is NaN, and nobody sees it.
+template <class T, class Attend>
+void great_products(const char* what, const Attend& attend, Index heads = 1, Index ends = 0) {
+  for (const auto& [n, m] : sizes) {
+    if (ends > 0 && m < 3) continue;
+    const Index seen = ends > 0 ? m - 1 : m, d = 4;
+    Problem<T> p(n, m, d * heads, 5 * heads);
+    p.q.setConstant(root<T>);
+    if (ends > 0) p.v.row(m - 1).setConstant(nan<T>);
+    heed::Saved<T> saved;
+    const auto check = [&](const Matrix<T>& want, T lse, const char* which) {
+      if (ends > 0) p.k.row(m - 1).setConstant(nan<T>);
+      const Matrix<T> out = attend(p, saved, seen);
+      EXPECT_TRUE(out.allFinite()) << what << ", " << which << ", " << n << " x " << m;
+      EXPECT_LT((out - want.replicate(n, 1)).cwiseAbs().maxCoeff(), T(1e-5))
+          << what << ", " << which << ", " << n << " x " << m;
+      if (lse != T(0)) expect_lse(saved, limited(lse), which);
+    };
+    const Matrix<T> sum = p.v.topRows(seen).colwise().sum();
+    const Matrix<T> mean = sum / static_cast<T>(seen);
+    p.k.setConstant(root<T>);
+    check(mean, greatest<T>, "all great");
+    p.k.setConstant(-root<T>);
+    check(mean, -greatest<T>, "all low");
+    p.k.setZero();
+    for (Index h = 0; h < heads; ++h)
+      p.k.col(h * d) = Matrix<T>::Constant(m, 1, root<T>), p.k.col(h * d + 1) = -p.k.col(h * d);
+    check(mean, T(0), "both signs in one product");
+    for (const Index j : {Index(0), seen - 1}) {
+      p.k.setConstant(-root<T>);
+      p.k.row(j).setConstant(root<T>);
+      check(p.v.row(j), greatest<T>, "one great among low");
+      p.k.setZero();
+      p.k.row(j).setConstant(root<T>);
+      check(p.v.row(j), greatest<T>, "one great");
+      p.k.row(j).setConstant(-root<T>);
+      if (seen > 1) check((sum - p.v.row(j)) / static_cast<T>(seen - 1), T(0), "one low");
+    }
+  }
+}
+template <class T>
+void great_products_of_all() {
+  great_products<T>("plain", [](const Problem<T>& p, auto& saved, Index) {
+    return Matrix<T>(heed::attention(p.q, p.k, p.v, heed::save(saved)));
+  });
+  great_products<T>("heads, hidden NaN", [](const Problem<T>& p, auto& saved, Index seen) {
+    return Matrix<T>(
+        heed::attention(p.q, p.k, p.v, heed::heads(2), heed::lengths({seen}), heed::save(saved)));
+  }, 2, 1);
+  great_products<T>("lists", [](const Problem<T>& p, auto& saved, Index seen) {
+    std::vector<Index> offsets, keys;
+    for (Index i = 0; i <= p.q.rows(); ++i) offsets.push_back(i * seen);
+    for (Index i = 0; i < p.q.rows() * seen; ++i) keys.push_back(i % seen);
+    return Matrix<T>(heed::attention(p.q, p.k, p.v, heed::key_lists(offsets, keys), heed::save(saved)));
+  }, 1, 1);
+}
+TEST(AttentionExtremes, GreatProductsFloat) { great_products_of_all<float>(); }
+TEST(AttentionExtremes, GreatProductsDouble) { great_products_of_all<double>(); }
+
+/// Under a causal mask each row has its own keys; NaN in q or k still reaches its rows; and what the forward
+/// pass made finite has finite gradients.
+TEST(AttentionExtremes, GreatProductsCausal) {
+  for (const auto& [n, m] : sizes) {
+    Problem<float> p(n, m);
+    p.q.setConstant(root<float>);
+    heed::Saved<float> saved;
+    for (const float sign : {1.0f, -1.0f}) {
+      p.k.setConstant(sign * root<float>);
+      const auto attend = [&] {
+        return Matrix<float>(heed::attention(p.q, p.k, p.v, heed::causal(), heed::save(saved)));
+      };
+      Matrix<float> out = attend();
+      for (Index i = 0; i < n; ++i) {
+        const Index seen = std::max<Index>(0, i + m - n + 1);
+        const Matrix<float> want =
+            p.v.topRows(seen).colwise().sum() / static_cast<float>(std::max<Index>(seen, 1));
+        EXPECT_LT((out.row(i) - want).cwiseAbs().maxCoeff(), 1e-5f) << i << ", " << n << " x " << m;
+      }
+      const auto g = heed::attention_backward(Dice(3).matrix<float>(n, 5), p.q, p.k, p.v, out, saved,
+                                              heed::causal());
+      EXPECT_TRUE(g.dq.allFinite() && g.dk.allFinite() && g.dv.allFinite()) << n << " x " << m;
+      p.k.row(m - 1).setConstant(nan<float>);
+      out = attend();
+      EXPECT_TRUE(out.row(n - 1).array().isNaN().all());
+      EXPECT_TRUE(out.topRows(n - 1).allFinite());
+    }
+  }
+}
+
+/// A product that overflows is no great score where the scale is small.
+TEST(AttentionExtremes, GreatProductsScaledDown) {
+  Problem<float> p(2, 3, 4);  // so small that each product is scaled by itself
+  p.q.setConstant(2 * root<float>);
+  p.k.setConstant(-root<float>);
+  p.k.row(1).setZero();
+  const Matrix<float> out = heed::attention(p.q, p.k, p.v, heed::scale(1e-41));
+  const float w = std::exp(-0.8f);
+  const Matrix<float> want = (p.v.row(1) + w * (p.v.row(0) + p.v.row(2))) / (1 + 2 * w);
+  EXPECT_LT((out - want.replicate(2, 1)).cwiseAbs().maxCoeff(), 1e-3f);
+}
 
 /// A cap that no score reaches changes nothing; a temperature may push scores beyond what is finite.
 TEST(AttentionExtremes, CapsAndTemperatures) {

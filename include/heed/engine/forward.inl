@@ -263,6 +263,13 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
       TileWalk<T, Rules, Work>{rows[g], rules, work}.run(some.begin, from);
     }
   }
-  for (int g = 0; g < count; ++g)
-    store_rows(QueryTile<T>(scratch + g * tile_size, d, d_v), out, lse, rows[g]);
+  for (int g = 0; g < count; ++g) {
+    const QueryTile<T> tile(scratch + g * tile_size, d, d_v);
+    const int queries = static_cast<int>(rows[g].end - rows[g].begin);
+    for (int l = 0; l < queries; ++l)
+      if (lost_its_sum(tile.sum[l]))
+        attend_again(p, spec, place, rows[g].begin + l, tile.output + l, Index(tile_lanes<T>),
+                     tile.maximum[l], tile.sum[l]);
+    store_rows(tile, out, lse, rows[g]);
+  }
 }

@@ -16,6 +16,7 @@
 #include <heed/engine/scorer.inl>
 #include <heed/engine/additive.inl>
 #include <heed/engine/edit_scores.inl>
+#include <heed/engine/great_scores.inl>
 #include <heed/engine/tile_walk.inl>
 #include <heed/engine/copied_keys.inl>
 #include <heed/engine/forward.inl>

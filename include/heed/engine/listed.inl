@@ -152,7 +152,7 @@ HEED_NOINLINE void listed_forward(const ForwardProblem<T>& p, const Spec& spec, 
       add_rows(chunk.scores, rows_of_chunk(v, chunk, d_v, copied_v, in_order.numbers), chunk.count, d_v,
                row.output);
     }
-    write_row(p, place.query_begin + i, place.head, row);
+    write_row(p, spec, place, i, row);
   }
 }
 

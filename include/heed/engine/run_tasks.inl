@@ -37,5 +37,5 @@ HEED_NOINLINE void run_tasks(const ForwardProblem<T>& p, const Spec& spec, const
     streamed_task(p, spec, t, plan.streamed_queries, scratch(worker), partials);
   });
   for (Index s = 0; plan.partial_bytes > 0 && s < p.shape.sequences; ++s)
-    merge_pieces(p, s, plan.streamed_queries, partials);
+    merge_pieces(p, spec, s, plan.streamed_queries, partials);
 }

@@ -160,12 +160,14 @@ HEED_NOINLINE void mix_rows(Index rows, const T* weights, const T* v, Index v_ro
                         output_row);
 }
 
-/// Divides a row's state by its sum and writes it.
-template <class T>
-HEED_INLINE void write_row(const ForwardProblem<T>& p, Index row, Index head, const Partial<T>& total) {
-  const Index d_v = p.shape.d_v;
+/// Divides the state of query i by its sum and writes the row.
+template <class T, class Spec>
+HEED_INLINE void write_row(const ForwardProblem<T>& p, const Spec& spec, const Place& place, Index i,
+                           const Partial<T>& total) {
+  const Index d_v = p.shape.d_v, row = place.query_begin + i, head = place.head;
   T sum = T(0);
   for (int l = 0; l < Pack<T>::width; ++l) sum += total.sum[l];
+  if (lost_its_sum(sum)) attend_again(p, spec, place, i, total.output, Index(1), *total.maximum, sum);
   const T inverse = sum == T(0) ? T(0) : T(1) / sum;
   for (Index c = 0; c < d_v; ++c)
     p.out.data[row * p.out.row + (head * d_v + c) * p.out.column] = total.output[c] * inverse;
@@ -173,12 +175,14 @@ HEED_INLINE void write_row(const ForwardProblem<T>& p, Index row, Index head, co
 }
 
 /// The same for all rows of a sequence, [head · queries + i].
-template <class T>
-HEED_NOINLINE void write_rows(const ForwardProblem<T>& p, const Place& place, T* states) {
+template <class T, class Spec>
+HEED_NOINLINE void write_rows(const ForwardProblem<T>& p, const Spec& spec, Index sequence, T* states) {
   const Index size = partial_size<T>(p.shape);
-  for (Index h = 0; h < p.shape.heads; ++h)
+  for (Index h = 0; h < p.shape.heads; ++h) {
+    const Place place = p.shape.place(sequence, h);
     for (Index i = 0; i < place.queries; ++i)
-      write_row(p, place.query_begin + i, h, Partial<T>(states + (h * place.queries + i) * size));
+      write_row(p, spec, place, i, Partial<T>(states + (h * place.queries + i) * size));
+  }
 }
 
 /// Task t: one piece of keys of one sequence, all heads.
@@ -324,12 +328,13 @@ HEED_NOINLINE void streamed_task(const ForwardProblem<T>& p, const Spec& spec, I
     if (Rules::has_mask && next >= j + 2 * streamed_keys)
       j += ((next < end ? next : end - 1) - j) / streamed_keys * streamed_keys - streamed_keys;
   }
-  if (whole) write_rows(p, place, states);
+  if (whole) write_rows(p, spec, sequence, states);
 }
 
 /// Merges the pieces of one sequence, in order, and writes its rows.
-template <class T>
-HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, Index most_queries, T* partials) {
+template <class T, class Spec>
+HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, const Spec& spec, Index sequence,
+                                Index most_queries, T* partials) {
   const Shape& shape = p.shape;
   const Place place = shape.place(sequence, 0);
   const Index pieces = pieces_of(place.keys);
@@ -348,5 +353,5 @@ HEED_NOINLINE void merge_pieces(const ForwardProblem<T>& p, Index sequence, Inde
         store(total.output + c, load(total.output + c) * a + load(next.output + c) * b);
     }
   }
-  write_rows(p, place, first);
+  write_rows(p, spec, sequence, first);
 }
