@@ -7,6 +7,7 @@
 #include <heed/mask/dilated.hpp>
 #include <heed/mask/mask_where.hpp>
 #include <heed/position/alibi.hpp>
+#include <heed/score/bias.hpp>
 #include <heed/score/softcap.hpp>
 #include <heed/select/sink.hpp>
 
@@ -47,6 +48,25 @@ void within() {
     gradients.check(c, variant);
   }
 }
+
+/// Biases lie in memory by the numbers in the sequence, not by those in a class; also where a whole tile sees
+/// every key of a block.
+template <class T>
+void with_bias() {
+  Oracle<T> oracle("dilated, bias");
+  GradientOracle<T> gradients("gradients, dilated, bias");
+  Dice dice(303);
+  for (const Index n : {1, 7, 40, 150})
+    for (const Index step : {1, 2, 3}) {
+      const Case c{.n = n, .m = 90, .d = 4, .d_v = 3, .heads = 2, .key_heads = 1};
+      const Matrix<T> b = dice.matrix<T>(n, 90);
+      const auto variant = heed::spec(heed::dilated(heed::unbounded, heed::unbounded, step), heed::bias(b),
+                                      heed::heads(2, 1));
+      oracle.check(c, variant);
+      gradients.check(c, variant);
+    }
+}
+TEST(AttentionGaps, FloatBias) { with_bias<float>(); }
 
 TEST(AttentionGaps, FloatAlone) { alone<float>(); }
 TEST(AttentionGaps, DoubleAlone) { alone<double>(); }

@@ -156,6 +156,7 @@ HEED_INLINE auto among(const TokenClass& tokens, Index keys, const BoundAnd<A, B
 /// A bound term among the tokens of a class.
 template <class Term>
 struct TermInClass : Term {
+  using adds_from_memory = void;  // positions in the class are not those in memory
   TokenClass tokens;
 
   TermInClass(const Term& term, const TokenClass& t) : Term(term), tokens(t) {}
