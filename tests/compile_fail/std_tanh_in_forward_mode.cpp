@@ -1,4 +1,4 @@
-// expect: use_heed_tanh_not_std_tanh
+// expect: use_heed_tanh_not_std_tanh|heed::tanh in place of std::tanh
 // SPDX-License-Identifier: MIT
 #include <cmath>
 
