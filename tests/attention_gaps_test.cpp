@@ -7,6 +7,7 @@
 #include <heed/mask/dilated.hpp>
 #include <heed/mask/mask_where.hpp>
 #include <heed/position/alibi.hpp>
+#include <heed/position/t5_buckets.hpp>
 #include <heed/score/bias.hpp>
 #include <heed/score/softcap.hpp>
 #include <heed/select/sink.hpp>
@@ -67,6 +68,25 @@ void with_bias() {
     }
 }
 TEST(AttentionGaps, FloatBias) { with_bias<float>(); }
+
+/// Distances are those in the sequence, too, where they are all that is added.
+template <class T>
+void with_distances() {
+  Oracle<T> oracle("dilated, alibi or t5_bias");
+  GradientOracle<T> gradients("gradients, dilated, alibi or t5_bias");
+  Dice dice(304);
+  const Matrix<T> table = dice.matrix<T>(2, 32);
+  for (const Index n : {1, 7, 40, 150})
+    for (const Index step : {1, 2, 3}) {
+      const Case c{.n = n, .m = 90, .d = 4, .d_v = 3, .heads = 2, .key_heads = 1};
+      const auto mask = heed::spec(heed::dilated(heed::unbounded, heed::unbounded, step), heed::heads(2, 1));
+      const auto slopes = heed::spec(mask, heed::alibi(std::vector<T>{T(0.05), T(0.3)}));
+      oracle.check(c, slopes);
+      gradients.check(c, slopes);
+      oracle.check(c, heed::spec(mask, heed::t5_bias(table)));
+    }
+}
+TEST(AttentionGaps, FloatDistances) { with_distances<float>(); }
 
 TEST(AttentionGaps, FloatAlone) { alone<float>(); }
 TEST(AttentionGaps, DoubleAlone) { alone<double>(); }

@@ -156,7 +156,9 @@ HEED_INLINE auto among(const TokenClass& tokens, Index keys, const BoundAnd<A, B
 /// A bound term among the tokens of a class.
 template <class Term>
 struct TermInClass : Term {
-  using adds_from_memory = void;  // positions in the class are not those in memory
+  // Positions in the class are neither those in memory nor as far apart as in the sequence.
+  using adds_from_memory = void;
+  static constexpr bool adds_by_distance = false;
   TokenClass tokens;
 
   TermInClass(const Term& term, const TokenClass& t) : Term(term), tokens(t) {}
