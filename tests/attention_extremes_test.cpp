@@ -235,7 +235,8 @@ constexpr T root = sizeof(T) == 4 ? T(1e20) : T(1e160);
 /// Of keys that are +root, -root or 0 in all columns. With `ends` the last key is NaN, and nobody sees it.
 template <class T, class Attend>
 void great_products(const char* what, const Attend& attend, Index heads = 1, Index ends = 0) {
-  for (const auto& [n, m] : sizes) {
+  for (const auto& size : sizes) {
+    const Index n = size.first, m = size.second;
     if (ends > 0 && m < 3) continue;
     const Index seen = ends > 0 ? m - 1 : m, d = 4;
     Problem<T> p(n, m, d * heads, 5 * heads);

@@ -289,7 +289,9 @@ void backward(const Shape& shape, const Spec& spec, const DO& dout_expression, c
 ///
 /// Weights are computed again from the log-sum-exp, block by block: nothing of size N × M is stored, and all
 /// a forward pass must keep is its output and three numbers a row and head (recomputation as 1604.06174 wants
-/// it). They are at most 1, whatever the scores, so that finite ones give finite gradients. Products are
+/// it). They are at most 1, whatever the scores, so that finite ones give finite gradients; where scale · q · k
+/// alone leaves the scalar's range (2.3·10³⁸ in float) these are not the gradients of the saturated scores that
+/// the forward pass makes of it, for weights of keys that share a row are not shared again. Products are
 /// added up in the order of the forward pass: a key that has all the weight of its row there has it here too,
 /// at any size of scores. Where keys share it, weights of both passes differ by a factor of
 /// exp(±5√d·u·scale·Σ|q||k|) at most, which is what the forward pass itself is exact to. So they do, times

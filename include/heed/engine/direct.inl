@@ -58,6 +58,7 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
   alignas(64) T scores[direct_keys], weights[direct_keys];
   // Products overflow before they are scaled: a scale so small could make ordinary scores of them.
   const bool shrinks = p.scale != T(0) && std::abs(p.scale) < T(0x1p20) / score_limit<T>;
+  const T doubted = shrinks ? std::numeric_limits<T>::infinity() : T(0);  // sums up to it are looked at again
   for (Index sequence = 0; sequence < p.shape.sequences; ++sequence)
     for (Index head = 0; head < p.shape.heads; ++head) {
       const Place place = p.shape.place(sequence, head);
@@ -89,11 +90,13 @@ HEED_NOINLINE HEED_FLATTEN void attend_directly(const ForwardProblem<T>& p, cons
                 exp2(multiply_add(load(scores + j), broadcast(log2_e<T>), zero<T>()) - broadcast(most)));
         for (Index j = 0; j < place.keys; ++j) sum += weights[j];
         if (sink != hidden) sum += std::exp2(rounded(score_in_base_2(sink)) - most);
-        if (lost_its_sum(shrinks ? T(0) : sum) &&
-            attend_again(p, spec, place, i, out, p.out.column, most, sum)) {
-          for (Index c = 0; c < d_v; ++c) out[c * p.out.column] /= sum;
-          if (p.lse.data != nullptr) p.lse.at(place.query_begin + i, head).put(0, most, sum);
-          continue;
+        if (__builtin_expect(!(sum > doubted), 0)) {
+          T new_most = most, new_sum = sum;  // apart, so that the others stay in registers
+          if (attend_again(p, spec, place, i, out, p.out.column, new_most, new_sum)) {
+            for (Index c = 0; c < d_v; ++c) out[c * p.out.column] /= new_sum;
+            if (p.lse.data != nullptr) p.lse.at(place.query_begin + i, head).put(0, new_most, new_sum);
+            continue;
+          }
         }
         const T inverse = sum == T(0) ? T(0) : T(1) / sum;
         for (Index j = 0; j < place.keys; ++j) weights[j] *= inverse;

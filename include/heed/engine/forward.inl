@@ -56,6 +56,24 @@ HEED_NOINLINE void resume_rows(const QueryTile<T>& tile, const Operand<T>& out, 
   }
 }
 
+/// Has some row of a tile to be looked at again (great_scores.inl)? Lanes without a query may say so, too.
+template <class T>
+HEED_INLINE bool lost_a_sum(const QueryTile<T>& tile, int packs) {
+  Pack<T> lost = zero<T>();
+  for (int lane = 0; lane < packs * Pack<T>::width; lane += Pack<T>::width)
+    lost = where_greater(load(tile.sum + lane), zero<T>(), lost, broadcast(T(1)));
+  return any_greater(lost, zero<T>());
+}
+template <class T, class Spec>
+HEED_NOINLINE void attend_rows_again(const ForwardProblem<T>& p, const Spec& spec, const Place& place,
+                                     const TileRows& rows, const QueryTile<T>& tile) {
+  for (Index i = rows.begin; i < rows.end; ++i) {
+    const Index l = i - rows.begin;
+    if (lost_its_sum(tile.sum[l]))
+      attend_again(p, spec, place, i, tile.output + l, Index(tile_lanes<T>), tile.maximum[l], tile.sum[l]);
+  }
+}
+
 /// Divides by the sums and writes the rows; a row whose sum is 0 saw nothing and is 0, its log-sum-exp -inf.
 template <class T>
 HEED_NOINLINE void store_rows(const QueryTile<T>& tile, const Operand<T>& out, const LogSums<T>& lse,
@@ -265,11 +283,7 @@ HEED_NOINLINE void forward_group(const ForwardProblem<T>& p, const Spec& spec, c
   }
   for (int g = 0; g < count; ++g) {
     const QueryTile<T> tile(scratch + g * tile_size, d, d_v);
-    const int queries = static_cast<int>(rows[g].end - rows[g].begin);
-    for (int l = 0; l < queries; ++l)
-      if (lost_its_sum(tile.sum[l]))
-        attend_again(p, spec, place, rows[g].begin + l, tile.output + l, Index(tile_lanes<T>),
-                     tile.maximum[l], tile.sum[l]);
+    if (__builtin_expect(lost_a_sum(tile, rows[g].packs), 0)) attend_rows_again(p, spec, place, rows[g], tile);
     store_rows(tile, out, lse, rows[g]);
   }
 }

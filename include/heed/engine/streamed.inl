@@ -167,7 +167,11 @@ HEED_INLINE void write_row(const ForwardProblem<T>& p, const Spec& spec, const P
   const Index d_v = p.shape.d_v, row = place.query_begin + i, head = place.head;
   T sum = T(0);
   for (int l = 0; l < Pack<T>::width; ++l) sum += total.sum[l];
-  if (lost_its_sum(sum)) attend_again(p, spec, place, i, total.output, Index(1), *total.maximum, sum);
+  if (lost_its_sum(sum)) {
+    T new_sum = sum;
+    attend_again(p, spec, place, i, total.output, Index(1), *total.maximum, new_sum);
+    sum = new_sum;
+  }
   const T inverse = sum == T(0) ? T(0) : T(1) / sum;
   for (Index c = 0; c < d_v; ++c)
     p.out.data[row * p.out.row + (head * d_v + c) * p.out.column] = total.output[c] * inverse;
