@@ -21,8 +21,8 @@ struct Model {
   std::vector<Index> offsets = {0, 4, 11};
   Matrix<double> q = numbers(11, 12, 1), k = numbers(11, 6, 2), v = numbers(11, 5, 3),
                  dout = numbers(11, 10, 4);
-  heed::Rotary of_q{.heads = 2, .pairs = heed::RotaryPairs::halves, .first = 3, .width = 4};
-  heed::Rotary of_k{.heads = 1, .pairs = heed::RotaryPairs::halves, .first = 3, .width = 4};
+  heed::Rotary of_q{.heads = 2, .pairs = heed::ColumnPairs::halves, .first = 3, .width = 4};
+  heed::Rotary of_k{.heads = 1, .pairs = heed::ColumnPairs::halves, .first = 3, .width = 4};
 
   static Matrix<double> numbers(Index rows, Index columns, double phase) {
     Matrix<double> m(rows, columns);

@@ -22,7 +22,7 @@ namespace {
 
 using namespace heed_test;
 using heed::Rotary;
-using heed::RotaryPairs;
+using heed::ColumnPairs;
 
 /// Numbers without a pattern.
 template <class T>
@@ -111,7 +111,7 @@ TEST(Rotary, WorkedNumbers) {
   Eigen::RowVector4d x(1, 2, 3, 4);
   const Eigen::RowVector4d interleaved = turned(x, {.first = 1});
   EXPECT_TRUE(interleaved.isApprox(Eigen::RowVector4d(-1.142640, 1.922076, 2.959851, 4.029800), 1e-6));
-  const Eigen::RowVector4d halves = turned(x, {.pairs = RotaryPairs::halves, .first = 1});
+  const Eigen::RowVector4d halves = turned(x, {.pairs = ColumnPairs::halves, .first = 1});
   EXPECT_TRUE(halves.isApprox(Eigen::RowVector4d(-1.984111, 1.959901, 2.462378, 4.019800), 1e-6));
   EXPECT_EQ(turned(x, {}), x);  // position 0
 }
@@ -119,7 +119,7 @@ TEST(Rotary, WorkedNumbers) {
 /// Rows of many pairs, alone and inside a wider matrix, against angles of more digits.
 template <class T>
 void rows_of_many_pairs(double most) {
-  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves})
+  for (const auto pairs : {ColumnPairs::interleaved, ColumnPairs::halves})
     for (const Index d : {Index(10), Index(16), Index(22), Index(64)}) {
       const Index n = 37, heads = 2, first = 9;
       const Matrix<T> x = numbers<T>(n, heads * d, 2);
@@ -127,8 +127,8 @@ void rows_of_many_pairs(double most) {
       for (Index i = 0; i < n; ++i)
         for (Index h = 0; h < heads; ++h)
           for (Index p = 0; p < d / 2; ++p) {
-            const Index a = h * d + (pairs == RotaryPairs::halves ? p : 2 * p);
-            const Index b = pairs == RotaryPairs::halves ? a + d / 2 : a + 1;
+            const Index a = h * d + (pairs == ColumnPairs::halves ? p : 2 * p);
+            const Index b = pairs == ColumnPairs::halves ? a + d / 2 : a + 1;
             const long double t =
                 static_cast<long double>(i + first) *
                 std::pow(10000.0L, static_cast<long double>(-2 * p) / static_cast<long double>(d));
@@ -155,15 +155,15 @@ TEST(Rotary, RowsOfManyPairs) {
 TEST(Rotary, LayoutsOfMemory) {
   const Index n = 37, heads = 3, d = 10;
   const Matrix<float> x = numbers<float>(n, heads * d, 2);
-  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves})
+  for (const auto pairs : {ColumnPairs::interleaved, ColumnPairs::halves})
     for (const Index width : {Index{-1}, Index{0}, Index{6}}) {
       const Index w = width == -1 ? d : width;
       Matrix<double> want = x.cast<double>();
       for (Index i = 0; i < n; ++i)
         for (Index h = 0; h < heads; ++h)
           for (Index p = 0; p < w / 2; ++p) {
-            const Index a = h * d + (pairs == RotaryPairs::halves ? p : 2 * p);
-            const Index b = pairs == RotaryPairs::halves ? a + w / 2 : a + 1;
+            const Index a = h * d + (pairs == ColumnPairs::halves ? p : 2 * p);
+            const Index b = pairs == ColumnPairs::halves ? a + w / 2 : a + 1;
             const double t = static_cast<double>(i + 4) *
                              std::pow(500.0, -2 * static_cast<double>(p) / static_cast<double>(w));
             want(i, a) = std::cos(t) * x(i, a) - std::sin(t) * x(i, b);
@@ -192,7 +192,7 @@ TEST(Rotary, FarOut) {
 }
 
 TEST(Rotary, KeepsNormsAndKnowsDistances) {
-  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves}) {
+  for (const auto pairs : {ColumnPairs::interleaved, ColumnPairs::halves}) {
     const Matrix<double> q = numbers<double>(1, 12, 1), k = numbers<double>(1, 12, 5);
     const auto at = [&](const Matrix<double>& x, Index position) {
       return turned(x, {.pairs = pairs, .first = position, .width = 8});
@@ -227,7 +227,7 @@ TEST(Rotary, OffsetsAndBatches) {
 }
 
 TEST(Rotary, GradientIsTheTranspose) {
-  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves}) {
+  for (const auto pairs : {ColumnPairs::interleaved, ColumnPairs::halves}) {
     const Rotary options{.heads = 2, .pairs = pairs, .first = 9, .width = 4};
     const Matrix<double> x = numbers<double>(21, 12, 1), u = numbers<double>(21, 12, 8);
     Matrix<double> back = u;
@@ -239,7 +239,7 @@ TEST(Rotary, GradientIsTheTranspose) {
 
 /// Tables in place of angles: of the same angles, of the same numbers in every layout and scalar.
 template <class T, class M>
-void by_tables(RotaryPairs pairs) {
+void by_tables(ColumnPairs pairs) {
   const Index positions = 40, w = 6;
   Eigen::ArrayXXd angles(positions, w / 2);
   for (Index t = 0; t < positions; ++t)
@@ -270,7 +270,7 @@ TEST(Rotary, Tables) {
   Eigen::Matrix2f x{{1, 2}, {3, 4}};
   heed::rotary(x, Eigen::Vector2d(0.6, 0), Eigen::Vector2d(0.8, 1));
   EXPECT_TRUE(x.isApprox(Eigen::Matrix2f{{-1, 2}, {-4, 3}}));
-  for (const auto pairs : {RotaryPairs::interleaved, RotaryPairs::halves}) {
+  for (const auto pairs : {ColumnPairs::interleaved, ColumnPairs::halves}) {
     by_tables<float, Eigen::MatrixXf>(pairs);
     by_tables<float, RowMatrix<float>>(pairs);
     by_tables<double, RowMatrix<double>>(pairs);

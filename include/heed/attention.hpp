@@ -9,8 +9,8 @@
 
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
-#include <heed/core/fingerprint.hpp>
 #include <heed/core/arrays.hpp>
+#include <heed/core/fingerprint.hpp>
 #include <heed/core/operand.hpp>
 #include <heed/core/saved.hpp>
 #include <heed/core/scalars.hpp>

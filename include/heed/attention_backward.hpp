@@ -12,9 +12,9 @@
 #include <heed/attention.hpp>
 #include <heed/config.hpp>
 #include <heed/core/allow_only.hpp>
-#include <heed/core/fingerprint.hpp>
 #include <heed/core/arrays.hpp>
 #include <heed/core/differentiable.hpp>
+#include <heed/core/fingerprint.hpp>
 #include <heed/engine/run_backward.hpp>
 #include <heed/gradients.hpp>
 #include <heed/reference/attention_backward.hpp>

@@ -8,13 +8,11 @@
 #include <type_traits>
 
 #include <heed/config.hpp>
+#include <heed/core/scalars.hpp>
 #include <heed/dual.hpp>
 #include <heed/functions.hpp>
 
 namespace heed::inline HEED_ABI::detail {
-
-template <class T>
-inline constexpr bool is_float_or_double = std::is_same_v<T, float> || std::is_same_v<T, double>;
 
 /// Final scores beyond it count as it: 2.36e38 in float, 1.25e308 in double. In base 2 it lies below the
 /// greatest number by a millionth, so that a running maximum of minus that number is less than any score.
@@ -26,9 +24,9 @@ inline constexpr T score_limit = std::numeric_limits<T>::max() * T(0.69314718055
 /// are, and so do the scores of types other than float and double.
 template <class Scalar, class T>
 HEED_INLINE T saturated_as(const T& s) {
-  if constexpr (is_float_or_double<T>) {
+  if constexpr (on_engine<T>) {
     constexpr T all = std::numeric_limits<T>::max();
-    constexpr T most = score_limit<std::conditional_t<is_float_or_double<Scalar>, Scalar, T>>;
+    constexpr T most = score_limit<std::conditional_t<on_engine<Scalar>, Scalar, T>>;
     const T below = s > most ? most : s;
     const T inside = below < -most ? -most : below;
     return s >= -all && s <= all ? inside : s;
@@ -46,7 +44,7 @@ HEED_INLINE T saturated(const T& s) {
 /// finite numbers is finite.
 template <class S>
 HEED_INLINE S add_to_score(const S& s, const S& b) {
-  if constexpr (is_float_or_double<S>) {
+  if constexpr (on_engine<S>) {
     constexpr S all = std::numeric_limits<S>::max();
     const S sum = s + b, lesser = s < b ? s : b, greater = s > b ? s : b;  // b where s is NaN
     const S below = sum > all ? all : sum;
@@ -69,7 +67,7 @@ HEED_INLINE dual<T, n> add_to_score(const dual<T, n>& s, const dual<T, n>& b) {
 /// x as an S, which is not infinite where only S is too narrow for it.
 template <class S, class X>
 HEED_INLINE S narrowed(const X& x) {
-  if constexpr (std::is_floating_point_v<X> && is_float_or_double<S> && sizeof(X) > sizeof(S)) {
+  if constexpr (std::is_floating_point_v<X> && on_engine<S> && sizeof(X) > sizeof(S)) {
     constexpr X most = static_cast<X>(std::numeric_limits<S>::max()), all = std::numeric_limits<X>::max();
     const X below = x > most ? most : x;
     const X inside = below < -most ? -most : below;
@@ -85,7 +83,7 @@ HEED_INLINE S narrowed(const X& x) { return S(narrowed<std::remove_cvref_t<declt
 /// s · factor for a finite factor, which leaves finite scores finite.
 template <class S, class X>
 HEED_INLINE S scale_score(const S& s, const X& factor) {
-  if constexpr (is_float_or_double<S>) {
+  if constexpr (on_engine<S>) {
     constexpr S all = std::numeric_limits<S>::max();
     const S scaled = s * static_cast<S>(factor);
     const S below = scaled > all ? all : scaled;

@@ -7,7 +7,7 @@ inline constexpr T log2_e = T(1.4426950408889634074);
 
 /// Final scores from natural units to base 2: finite ones saturate, NaN and infinities stay.
 template <class T>
-  requires is_float_or_double<T>
+  requires on_engine<T>
 HEED_INLINE T score_in_base_2(T s) { return saturated(s) * log2_e<T>; }
 template <class T>
 HEED_INLINE Pack<T> score_in_base_2(Pack<T> s) {

@@ -24,14 +24,12 @@
 
 namespace heed::inline HEED_ABI {
 
-/// Which columns of a head turn together: interleaved in the paper and GPT-J, halves in GPT-NeoX and Llama's
-/// published weights.
-using RotaryPairs = ColumnPairs;
-
 /// What can be chosen about rotary positions. Queries and keys must agree on all but `heads` and `first`.
 struct Rotary {
   Index heads = 1;  ///< heads side by side in the columns
-  RotaryPairs pairs = RotaryPairs::interleaved;
+  /// Which columns of a head turn together: interleaved in the paper and GPT-J, halves in GPT-NeoX and Llama's
+  /// published weights.
+  ColumnPairs pairs = ColumnPairs::interleaved;
   Index first = 0;      ///< position of the first row: the length of the cache, for queries behind one
   Index width = -1;     ///< w, the columns of each head that turn, its first ones; -1: all
   double base = 10000;  ///< pair p turns by base^{-2p/w} radians a position
@@ -184,7 +182,7 @@ void rotate_rows(M& x, const Rotary& options, Source& angles, bool back,
   using Wide = Accumulator<Scalar>;
   constexpr Index together = Angles::together;
   constexpr bool in_memory = on_engine<Scalar> && directly_accessible<M>;
-  const bool interleaved = options.pairs == RotaryPairs::interleaved;
+  const bool interleaved = options.pairs == ColumnPairs::interleaved;
   const Index pairs = angles.pairs(), d = x.cols() / options.heads;
   if (pairs == 0) return;
   const Index step = interleaved ? 2 : 1, apart = interleaved ? 1 : pairs;
